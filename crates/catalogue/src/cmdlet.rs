@@ -1,0 +1,202 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// When PowerShell asks before it acts (`ConfirmImpact`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ConfirmImpact {
+    /// Never by itself.
+    #[default]
+    None,
+    /// Below the default preference.
+    Low,
+    /// Below the default preference.
+    Medium,
+    /// Asks by default.
+    High,
+}
+
+/// What kind of value a parameter takes: what conversion is tried before the cmdlet sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ParameterKind {
+    /// Present or not (`SwitchParameter`).
+    Switch,
+    /// `System.Boolean`.
+    Boolean,
+    /// `System.Int32`.
+    Int32,
+    /// `System.UInt32`.
+    UInt32,
+    /// Text.
+    Text,
+    /// A list of text.
+    TextList,
+    /// `System.Guid`.
+    Guid,
+    /// `System.DateTime`.
+    DateTime,
+    /// `System.TimeSpan` or Exchange's `EnhancedTimeSpan`.
+    TimeSpan,
+    /// `System.Byte[]`.
+    Bytes,
+    /// `System.Security.SecureString`.
+    SecureString,
+    /// `System.Management.Automation.PSCredential`.
+    Credential,
+    /// A hashtable.
+    Hashtable,
+    /// Anything: the cmdlet converts it itself (Exchange's own parameter types).
+    #[default]
+    Any,
+}
+
+/// A check on the client's value before the cmdlet runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Validator {
+    /// Not null, not the empty string, no empty list, no null item.
+    NotNullOrEmpty,
+    /// Not null.
+    NotNull,
+    /// Length of text in characters.
+    Length(u32, u32),
+    /// Inclusive range of a number.
+    Range(i64, i64),
+    /// Number of items.
+    Count(u32, u32),
+    /// One of these, without case.
+    Set(Vec<String>),
+}
+
+/// How a parameter takes part in one parameter set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetMembership {
+    /// Name of the set; `None` for all sets.
+    pub set: Option<Arc<str>>,
+    /// Must be given.
+    pub mandatory: bool,
+    /// Position of an argument without a name.
+    pub position: Option<u32>,
+    /// Takes the pipeline's object.
+    pub from_pipeline: bool,
+    /// Takes the property of the same name of the pipeline's object.
+    pub from_pipeline_by_property_name: bool,
+}
+
+/// A parameter of a cmdlet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Canonical name.
+    pub name: Arc<str>,
+    /// Other names.
+    pub aliases: Vec<Arc<str>>,
+    /// Conversion.
+    pub kind: ParameterKind,
+    /// The documented .NET or Exchange type, short (`ProxyAddress`, `Unlimited`).
+    pub type_name: Arc<str>,
+    /// At least one membership.
+    pub sets: Vec<SetMembership>,
+    /// Checks, in order.
+    pub validators: Vec<Validator>,
+    /// One of PowerShell's common parameters, not the cmdlet's own.
+    pub common: bool,
+}
+
+/// A cmdlet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cmdlet {
+    /// Canonical name, `Verb-Noun`.
+    pub name: Arc<str>,
+    /// Its own parameters by the table's order, then the common ones.
+    pub parameters: Vec<Arc<Parameter>>,
+    /// The set that is tried first.
+    pub default_set: Option<Arc<str>>,
+    /// Offers `-WhatIf` and `-Confirm`.
+    pub supports_should_process: bool,
+    /// When it asks.
+    pub impact: ConfirmImpact,
+}
+
+impl Cmdlet {
+    /// A parameter by exact canonical name or alias without case (no prefixes).
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&Arc<Parameter>> {
+        self.parameters.iter().find(|p| p.name.eq_ignore_ascii_case(name) || p.aliases.iter().any(|a| a.eq_ignore_ascii_case(name)))
+    }
+
+    /// The verb.
+    #[must_use]
+    pub fn verb(&self) -> &str {
+        self.name.split('-').next().unwrap_or_default()
+    }
+
+    /// Whether it only reads (Get-, Search-, Test-, Find-): reads leave no audit entry.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        is_read(&self.name)
+    }
+
+    /// The same cmdlet with only the parameters that `keep` accepts; common parameters always stay.
+    #[must_use]
+    pub fn restricted(&self, keep: impl Fn(&Parameter) -> bool) -> Self {
+        let parameters = self.parameters.iter().filter(|p| p.common || keep(p)).cloned().collect();
+        Self { parameters, ..self.clone() }
+    }
+}
+
+/// Whether a cmdlet name has a verb that only reads.
+#[must_use]
+pub fn is_read(name: &str) -> bool {
+    let verb = name.split('-').next().unwrap_or_default();
+    ["Get", "Search", "Test", "Find"].iter().any(|v| v.eq_ignore_ascii_case(verb))
+}
+
+/// Names of PowerShell's common parameters in the order in which PowerShell lists them.
+pub const COMMON_PARAMETERS: [&str; 11] = [
+    "Verbose",
+    "Debug",
+    "ErrorAction",
+    "WarningAction",
+    "InformationAction",
+    "ErrorVariable",
+    "WarningVariable",
+    "InformationVariable",
+    "OutVariable",
+    "OutBuffer",
+    "PipelineVariable",
+];
+
+/// The cmdlets that exist for one caller.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    cmdlets: BTreeMap<String, Arc<Cmdlet>>,
+}
+
+impl Catalogue {
+    /// A catalogue of exactly these cmdlets.
+    #[must_use]
+    pub fn new(cmdlets: impl IntoIterator<Item = Arc<Cmdlet>>) -> Self {
+        Self { cmdlets: cmdlets.into_iter().map(|c| (c.name.to_ascii_lowercase(), c)).collect() }
+    }
+
+    /// A cmdlet by exact name without case.
+    #[must_use]
+    pub fn cmdlet(&self, name: &str) -> Option<&Arc<Cmdlet>> {
+        self.cmdlets.get(&name.to_ascii_lowercase())
+    }
+
+    /// All cmdlets by name.
+    pub fn cmdlets(&self) -> impl Iterator<Item = &Arc<Cmdlet>> {
+        self.cmdlets.values()
+    }
+
+    /// Number of cmdlets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.cmdlets.len()
+    }
+
+    /// `true` when there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cmdlets.is_empty()
+    }
+}

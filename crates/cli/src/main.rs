@@ -1,0 +1,2 @@
+//! The `exops` binary.
+fn main() {}

@@ -1,0 +1,172 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{Caller, DirectoryRole, EXCHANGE_MANAGE_AS_APP, Principal};
+
+/// Which parameters of a cmdlet an entry grants. Names are folded to lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// Every parameter.
+    All,
+    /// Only these.
+    Parameters(BTreeSet<String>),
+}
+
+impl Grant {
+    /// Whether the parameter (any case) is granted.
+    #[must_use]
+    pub fn allows(&self, parameter: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Parameters(names) => names.contains(&parameter.to_ascii_lowercase()),
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        match (&mut *self, other) {
+            (Self::All, _) => {}
+            (_, Self::All) => *self = Self::All,
+            (Self::Parameters(a), Self::Parameters(b)) => a.extend(b.iter().cloned()),
+        }
+    }
+}
+
+/// A role model: directory roles → role groups → roles → entries.
+///
+/// The text form has one statement a line, `#` begins a comment:
+///
+/// ```text
+/// directory-role Global Reader = View-Only Organization Management
+/// group View-Only Organization Management = View-Only Recipients, View-Only Configuration
+/// role View-Only Recipients = Get-Mailbox, Get-Recipient(Identity ResultSize)
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct RoleModel {
+    directory_roles: BTreeMap<Uuid, Vec<String>>,
+    groups: BTreeMap<String, Vec<String>>,
+    roles: BTreeMap<String, Vec<(String, Grant)>>,
+}
+
+/// A line of a role model that was not understood.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("role model line {line}: {problem}")]
+pub struct ModelError {
+    /// Line number from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl RoleModel {
+    /// The built-in model. Role groups and their roles are Exchange Online's documented ones; which cmdlets a role
+    /// holds is not published in whole, so the entries are this project's approximation.
+    #[must_use]
+    pub fn built_in() -> Self {
+        // The table is part of the source and a test parses it, so a failure here cannot happen in a build that passed.
+        Self::parse(include_str!("roles.txt")).unwrap_or_default()
+    }
+
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// The first line that is not understood, or that names a role or group which does not exist.
+    pub fn parse(text: &str) -> Result<Self, ModelError> {
+        let mut model = Self::default();
+        for (index, line) in text.lines().enumerate() {
+            let fail = |problem: String| ModelError { line: index + 1, problem };
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let (left, right) = line.split_once('=').ok_or_else(|| fail("no '='".into()))?;
+            let (kind, name) = left.trim().split_once(' ').ok_or_else(|| fail("no name before '='".into()))?;
+            let name = name.trim();
+            let items = right.split(',').map(str::trim).filter(|s| !s.is_empty());
+            match kind {
+                "directory-role" => {
+                    let role = DirectoryRole::find(name).ok_or_else(|| fail(format!("unknown directory role '{name}'")))?;
+                    model.directory_roles.insert(role.template_id(), items.map(str::to_owned).collect());
+                }
+                "group" => {
+                    model.groups.insert(name.to_owned(), items.map(str::to_owned).collect());
+                }
+                "role" => {
+                    let entries = items.map(|item| match item.split_once('(') {
+                        None => Ok((item.to_ascii_lowercase(), Grant::All)),
+                        Some((cmdlet, rest)) => {
+                            let names = rest.strip_suffix(')').ok_or_else(|| fail(format!("'{item}' lacks ')'")))?;
+                            let names = names.split_whitespace().map(str::to_ascii_lowercase).collect();
+                            Ok((cmdlet.trim().to_ascii_lowercase(), Grant::Parameters(names)))
+                        }
+                    });
+                    let entries = entries.collect::<Result<Vec<_>, _>>()?;
+                    model.roles.insert(name.to_owned(), entries);
+                }
+                other => return Err(fail(format!("unknown statement '{other}'"))),
+            }
+        }
+        for (kind, from, to) in [
+            ("role group", &model.directory_roles.values().flatten().collect::<Vec<_>>(), model.groups.keys().collect::<BTreeSet<_>>()),
+            ("role", &model.groups.values().flatten().collect::<Vec<_>>(), model.roles.keys().collect::<BTreeSet<_>>()),
+        ] {
+            if let Some(missing) = from.iter().find(|name| !to.contains(**name)) {
+                return Err(ModelError { line: 0, problem: format!("{kind} '{missing}' is used but not defined") });
+            }
+        }
+        Ok(model)
+    }
+
+    /// What the caller may call: the union over all assignments that reach it. Without the app role nothing is
+    /// granted; without a directory role that leads to a role group nothing is granted either.
+    #[must_use]
+    pub fn rights(&self, caller: &Caller) -> Rights {
+        let mut rights = Rights::default();
+        let Principal::Application(application) = &caller.principal;
+        if !application.app_roles.iter().any(|r| r == EXCHANGE_MANAGE_AS_APP) {
+            return rights;
+        }
+        let groups = application.directory_roles.iter().filter_map(|id| self.directory_roles.get(id)).flatten();
+        for role in groups.filter_map(|group| self.groups.get(group)).flatten() {
+            for (cmdlet, grant) in self.roles.get(role).into_iter().flatten() {
+                match rights.cmdlets.get_mut(cmdlet) {
+                    Some(entry) => entry.grant.join(grant),
+                    None => {
+                        rights.cmdlets.insert(cmdlet.clone(), Entry { grant: grant.clone(), roles: BTreeSet::new() });
+                    }
+                }
+                if let Some(entry) = rights.cmdlets.get_mut(cmdlet) {
+                    entry.roles.insert(role.clone());
+                }
+            }
+        }
+        rights
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) grant: Grant,
+    pub(crate) roles: BTreeSet<String>,
+}
+
+/// What one caller may call.
+#[derive(Debug, Clone, Default)]
+pub struct Rights {
+    pub(crate) cmdlets: BTreeMap<String, Entry>,
+}
+
+impl Rights {
+    /// `true` when nothing at all is granted: such a caller gets no session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cmdlets.is_empty()
+    }
+
+    /// The parameters granted for a cmdlet (any case); `None` when the cmdlet does not exist for this caller.
+    #[must_use]
+    pub fn grant(&self, cmdlet: &str) -> Option<&Grant> {
+        self.cmdlets.get(&cmdlet.to_ascii_lowercase()).map(|e| &e.grant)
+    }
+}

@@ -1,0 +1,2 @@
+//! Tests of tiers 0 and 1 at the level of their public interfaces.
+#![allow(missing_docs)]
