@@ -1,1 +1,52 @@
-fn main() {}
+//! The tasks of this repository: `cargo xtask <task>`.
+//!
+//! Only the standard library and serde_json, so that it builds in seconds on a fresh machine. Every task fails with one
+//! sentence that says what to do.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to the person who runs it")]
+
+mod arrows;
+mod ci;
+mod interop;
+mod run;
+mod test;
+mod threats;
+mod tiers;
+
+use std::process::ExitCode;
+
+/// A task's result; the text is shown to the person as it is.
+type Outcome = Result<(), String>;
+
+const USAGE: &str = "\
+cargo xtask <task>
+
+  test [filter]…   install what the counterparts need under target/, build, run every test
+  ci               everything that must hold: fmt, clippy, tiers, deny, test, doc
+  tiers            check the crates against the arrows of ARCHITECTURE.md, and the attack cases against docs/threats.md
+  soak [kills]     the long runs: the kill test by the hundred (default 500)
+  figures [runs]   measure a release build beside msal and pypsrp (default 20 runs a row)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let outcome = match arguments.first().map(String::as_str) {
+        Some("test") => test::run(rest),
+        Some("ci") => ci::run(),
+        Some("tiers") => tiers::run().and_then(|()| threats::run()),
+        Some("soak") => test::soak(rest.first().map_or("500", String::as_str)),
+        Some("figures") => interop::figures(rest.first().map_or("20", String::as_str)),
+        None | Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Some(other) => Err(format!("there is no task '{other}'\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,6 +1,12 @@
-//! To come.
-use crate::*;
-use exops_psobject::ErrorRecord;
+use std::sync::Arc;
+
+use exops_psobject::{ErrorRecord, Value};
+
+use crate::validate::validate;
+use crate::{
+    BoundArgument, BoundCommand, BoundPipeline, Catalogue, Cmdlet, Command, Parameter, Pipeline, Stage, Validator, convert, refusal, table,
+};
+
 /// What to do with names that the catalogue lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownNames {
@@ -9,19 +15,224 @@ pub enum UnknownNames {
     /// They travel as [`Stage::Unresolved`], as a client's do.
     Pass,
 }
+
 /// Why a pipeline does not bind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BindError {
     /// As PowerShell words it.
     pub record: Box<ErrorRecord>,
 }
-/// To come.
+
+impl From<Box<ErrorRecord>> for BindError {
+    fn from(record: Box<ErrorRecord>) -> Self {
+        Self { record }
+    }
+}
+
+/// Resolves a pipeline's names against a catalogue and converts and checks its values, by PowerShell's rules.
+///
+/// * A cmdlet is known by its whole name; a parameter by name, alias or unique prefix; none by case. A prefix that fits
+///   one own parameter and common ones means the own one.
+/// * `-Name` without a value takes the next nameless value unless it is a switch.
+/// * Nameless values go to the free parameters with a position that the parameter sets still possible offer, the
+///   default set first.
+/// * Every bound parameter narrows the sets. Of those left, the default set is taken, else the only one, else the only
+///   one whose mandatory parameters are all there.
+/// * Behind a pipe, a mandatory parameter that takes the pipeline's object need not be given.
 ///
 /// # Errors
-/// To come.
-pub fn bind(_catalogue: &Catalogue, _pipeline: &Pipeline, _unknown: UnknownNames) -> Result<BoundPipeline, BindError> {
-    Ok(BoundPipeline { stages: Vec::new() })
+/// The record that a session would give: unknown names (with [`UnknownNames::Refuse`]), ambiguous prefixes or sets,
+/// names given twice, missing or misplaced values, values that do not convert or fail a check, and script text.
+pub fn bind(catalogue: &Catalogue, pipeline: &Pipeline, unknown: UnknownNames) -> Result<BoundPipeline, BindError> {
+    if pipeline.commands.is_empty() {
+        return Err(refusal::empty_pipeline().into());
+    }
+    let stages = pipeline.commands.iter().enumerate();
+    let stages = stages.map(|(index, command)| stage(catalogue, command, index > 0, unknown)).collect::<Result<_, _>>()?;
+    Ok(BoundPipeline { stages })
 }
-pub(crate) fn digest(_command: &BoundCommand) -> [u8; 32] {
-    [0; 32]
+
+fn stage(catalogue: &Catalogue, command: &Command, piped: bool, unknown: UnknownNames) -> Result<Stage, BindError> {
+    if command.is_script {
+        return Err(refusal::scripts_not_allowed().into());
+    }
+    if let Some((stage, cmdlet)) = table::local_stage(&command.name) {
+        return match bind_command(cmdlet, command, piped) {
+            Ok(bound) => Ok(Stage::Local(stage, bound)),
+            Err(Unbound::Name(record) | Unbound::Other(record)) => Err(record.into()),
+        };
+    }
+    let Some(cmdlet) = catalogue.cmdlet(&command.name) else {
+        return match unknown {
+            UnknownNames::Pass => Ok(Stage::Unresolved(command.clone())),
+            UnknownNames::Refuse => Err(refusal::command_not_found(&command.name).into()),
+        };
+    };
+    match bind_command(cmdlet, command, piped) {
+        Ok(bound) => Ok(Stage::Cmdlet(bound)),
+        Err(Unbound::Name(_)) if unknown == UnknownNames::Pass => Ok(Stage::Unresolved(command.clone())),
+        Err(Unbound::Name(record) | Unbound::Other(record)) => Err(record.into()),
+    }
+}
+
+/// Why one command does not bind.
+enum Unbound {
+    /// A parameter name that the cmdlet lacks.
+    Name(Box<ErrorRecord>),
+    /// Anything else.
+    Other(Box<ErrorRecord>),
+}
+
+impl From<Box<ErrorRecord>> for Unbound {
+    fn from(record: Box<ErrorRecord>) -> Self {
+        Self::Other(record)
+    }
+}
+
+fn bind_command(cmdlet: &Arc<Cmdlet>, command: &Command, piped: bool) -> Result<BoundCommand, Unbound> {
+    let mut binder = Binder::new(cmdlet);
+    let mut nameless: Vec<&Value> = Vec::new();
+    let mut arguments = command.arguments.iter().peekable();
+    while let Some(argument) = arguments.next() {
+        let Some(name) = &argument.name else {
+            nameless.push(argument.value.as_ref().unwrap_or(&Value::Null));
+            continue;
+        };
+        let parameter = find(cmdlet, name)?;
+        let value = match &argument.value {
+            Some(value) => value,
+            None if argument.glued => &Value::Null,
+            None if parameter.kind == crate::ParameterKind::Switch => &Value::Bool(true),
+            None => {
+                let next = arguments.next_if(|next| next.name.is_none());
+                next.ok_or_else(|| refusal::missing_argument(cmdlet, parameter))?.value.as_ref().unwrap_or(&Value::Null)
+            }
+        };
+        binder.bind(parameter, value)?;
+    }
+    for value in nameless {
+        let parameter = binder.next_position().ok_or_else(|| refusal::positional_parameter_not_found(cmdlet, value))?;
+        binder.bind(parameter, value)?;
+    }
+    let set = binder.resolve_set(piped)?;
+    Ok(BoundCommand { cmdlet: Arc::clone(cmdlet), set, arguments: binder.bound })
+}
+
+/// A parameter by name, alias or unique prefix.
+fn find<'c>(cmdlet: &'c Cmdlet, name: &str) -> Result<&'c Arc<Parameter>, Unbound> {
+    if let Some(parameter) = cmdlet.parameter(name) {
+        return Ok(parameter);
+    }
+    let fits = |full: &str| full.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    let candidates = || cmdlet.parameters.iter().filter(|p| fits(&p.name) || p.aliases.iter().any(|a| fits(a)));
+    let only = |common_too: bool| {
+        let mut candidates = candidates().filter(|p| common_too || !p.common);
+        candidates.next().filter(|_| candidates.next().is_none())
+    };
+    if name.is_empty() || candidates().next().is_none() {
+        return Err(Unbound::Name(refusal::named_parameter_not_found(cmdlet, name)));
+    }
+    let found = only(true).or_else(|| only(false));
+    found.ok_or_else(|| refusal::ambiguous_parameter(cmdlet, name, candidates().map(|p| &*p.name)).into())
+}
+
+struct Binder<'c> {
+    cmdlet: &'c Cmdlet,
+    /// All parameter sets; none for a cmdlet that knows no named one.
+    sets: Vec<&'c Arc<str>>,
+    /// Those that everything bound so far belongs to.
+    valid: Vec<&'c Arc<str>>,
+    bound: Vec<BoundArgument>,
+}
+
+impl<'c> Binder<'c> {
+    fn new(cmdlet: &'c Cmdlet) -> Self {
+        let named = cmdlet.parameters.iter().flat_map(|p| &p.sets).filter_map(|m| m.set.as_ref());
+        let mut sets: Vec<&Arc<str>> = cmdlet.default_set.iter().chain(named).collect();
+        sets.sort();
+        sets.dedup();
+        Self { cmdlet, valid: sets.clone(), sets, bound: Vec::new() }
+    }
+
+    fn is_bound(&self, parameter: &Parameter) -> bool {
+        self.bound.iter().any(|b| b.parameter.name == parameter.name)
+    }
+
+    fn bind(&mut self, parameter: &Arc<Parameter>, value: &Value) -> Result<(), Box<ErrorRecord>> {
+        if self.is_bound(parameter) {
+            return Err(refusal::parameter_already_bound(self.cmdlet, parameter));
+        }
+        let value = convert(value, parameter.kind).map_err(|error| refusal::not_converted(self.cmdlet, parameter, &error))?;
+        for validator in &parameter.validators {
+            validate(validator, &value).map_err(|reason| refusal::not_valid(self.cmdlet, parameter, &reason))?;
+        }
+        if parameter.sets.iter().any(|m| m.mandatory) {
+            self.check_mandatory(parameter, &value)?;
+        }
+        self.valid.retain(|set| parameter.membership(Some(set)).is_some());
+        self.bound.push(BoundArgument { parameter: Arc::clone(parameter), value });
+        Ok(())
+    }
+
+    /// A mandatory parameter takes no null, empty text or empty list unless it says so.
+    fn check_mandatory(&self, parameter: &Parameter, value: &Value) -> Result<(), Box<ErrorRecord>> {
+        if value.is_null() && !parameter.validators.contains(&Validator::AllowNull) {
+            return Err(refusal::null_not_allowed(self.cmdlet, parameter));
+        }
+        if matches!(value, Value::String(text) if text.is_empty()) {
+            return Err(refusal::empty_text_not_allowed(self.cmdlet, parameter));
+        }
+        if value.as_list().is_some_and(<[Value]>::is_empty) && !parameter.validators.contains(&Validator::AllowEmptyList) {
+            return Err(refusal::empty_list_not_allowed(self.cmdlet, parameter));
+        }
+        Ok(())
+    }
+
+    /// The free parameter that the next nameless value goes to.
+    fn next_position(&self) -> Option<&'c Arc<Parameter>> {
+        let default = self.cmdlet.default_set.as_ref().filter(|d| self.valid.contains(d));
+        let sets = default.into_iter().chain(self.valid.iter().copied()).map(|set| Some(&**set));
+        let sets: Vec<Option<&str>> = if self.sets.is_empty() { vec![None] } else { sets.collect() };
+        let free = self.cmdlet.parameters.iter().filter(|p| !self.is_bound(p));
+        let ranked = free.filter_map(|p| {
+            let places = sets.iter().enumerate();
+            places.filter_map(|(rank, set)| Some((p.membership(*set)?.position?, rank))).min().map(|place| (place, p))
+        });
+        ranked.min_by_key(|(place, _)| *place).map(|(_, p)| p)
+    }
+
+    fn missing(&self, set: Option<&str>, piped: bool) -> Vec<&'c str> {
+        let missing = self.cmdlet.parameters.iter().filter(|p| {
+            let needed =
+                p.membership(set).is_some_and(|m| m.mandatory && !(piped && (m.from_pipeline || m.from_pipeline_by_property_name)));
+            needed && !self.is_bound(p)
+        });
+        missing.map(|p| &*p.name).collect()
+    }
+
+    fn resolve_set(&self, piped: bool) -> Result<Option<Arc<str>>, Box<ErrorRecord>> {
+        let complete = |set: Option<&'c Arc<str>>| {
+            let missing = self.missing(set.map(|s| &**s), piped);
+            if missing.is_empty() { Ok(set.map(Arc::clone)) } else { Err(refusal::missing_mandatory(self.cmdlet, missing.into_iter())) }
+        };
+        if self.sets.is_empty() {
+            return complete(None);
+        }
+        let default = self.cmdlet.default_set.as_ref().filter(|d| self.valid.contains(d));
+        match (&self.valid[..], default) {
+            ([], _) => Err(refusal::ambiguous_set(self.cmdlet)),
+            ([only], _) => complete(Some(only)),
+            (_, Some(default)) => complete(Some(default)),
+            (valid, None) => {
+                let finished: Vec<_> = valid.iter().filter(|set| self.missing(Some(set), piped).is_empty()).collect();
+                match finished[..] {
+                    [only] => Ok(Some(Arc::clone(only))),
+                    // Nothing that was given tells sets apart, and none is preferred: PowerShell leaves it open.
+                    [_, ..] if valid.len() == self.sets.len() && self.cmdlet.default_set.is_none() => Ok(None),
+                    [] => complete(None).and(Err(refusal::ambiguous_set(self.cmdlet))),
+                    _ => Err(refusal::ambiguous_set(self.cmdlet)),
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// When PowerShell asks before it acts (`ConfirmImpact`).
@@ -64,6 +63,10 @@ pub enum Validator {
     Count(u32, u32),
     /// One of these, without case.
     Set(Vec<String>),
+    /// `$null` is accepted although the parameter is mandatory.
+    AllowNull,
+    /// An empty list is accepted although the parameter is mandatory.
+    AllowEmptyList,
 }
 
 /// How a parameter takes part in one parameter set.
@@ -96,7 +99,7 @@ pub struct Parameter {
     pub sets: Vec<SetMembership>,
     /// Checks, in order.
     pub validators: Vec<Validator>,
-    /// One of PowerShell's common parameters, not the cmdlet's own.
+    /// One of PowerShell's common parameters (`-WhatIf` and `-Confirm` included), not the cmdlet's own.
     pub common: bool,
 }
 
@@ -113,6 +116,21 @@ pub struct Cmdlet {
     pub supports_should_process: bool,
     /// When it asks.
     pub impact: ConfirmImpact,
+}
+
+impl Parameter {
+    /// How it takes part in a set; `None` asks for its part in all sets. Nothing when it does not belong there.
+    #[must_use]
+    pub fn membership(&self, set: Option<&str>) -> Option<&SetMembership> {
+        let named = self.sets.iter().find(|m| m.set.as_deref() == set);
+        named.or_else(|| self.sets.iter().find(|m| m.set.is_none()))
+    }
+
+    /// Whether its value must not be shown.
+    #[must_use]
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, ParameterKind::SecureString | ParameterKind::Credential)
+    }
 }
 
 impl Cmdlet {
@@ -163,40 +181,3 @@ pub const COMMON_PARAMETERS: [&str; 11] = [
     "OutBuffer",
     "PipelineVariable",
 ];
-
-/// The cmdlets that exist for one caller.
-#[derive(Debug, Clone, Default)]
-pub struct Catalogue {
-    cmdlets: BTreeMap<String, Arc<Cmdlet>>,
-}
-
-impl Catalogue {
-    /// A catalogue of exactly these cmdlets.
-    #[must_use]
-    pub fn new(cmdlets: impl IntoIterator<Item = Arc<Cmdlet>>) -> Self {
-        Self { cmdlets: cmdlets.into_iter().map(|c| (c.name.to_ascii_lowercase(), c)).collect() }
-    }
-
-    /// A cmdlet by exact name without case.
-    #[must_use]
-    pub fn cmdlet(&self, name: &str) -> Option<&Arc<Cmdlet>> {
-        self.cmdlets.get(&name.to_ascii_lowercase())
-    }
-
-    /// All cmdlets by name.
-    pub fn cmdlets(&self) -> impl Iterator<Item = &Arc<Cmdlet>> {
-        self.cmdlets.values()
-    }
-
-    /// Number of cmdlets.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.cmdlets.len()
-    }
-
-    /// `true` when there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.cmdlets.is_empty()
-    }
-}

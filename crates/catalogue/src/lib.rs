@@ -9,13 +9,18 @@
 //! This crate does not know where cmdlets run.
 
 mod bind;
-mod built_in;
+mod catalogue;
 mod cmdlet;
 mod convert;
+mod digest;
 mod pipeline;
+mod refusal;
+mod table;
+mod validate;
 pub mod view;
 
 pub use bind::{BindError, UnknownNames, bind};
-pub use cmdlet::{COMMON_PARAMETERS, Catalogue, Cmdlet, ConfirmImpact, Parameter, ParameterKind, SetMembership, Validator, is_read};
+pub use catalogue::Catalogue;
+pub use cmdlet::{COMMON_PARAMETERS, Cmdlet, ConfirmImpact, Parameter, ParameterKind, SetMembership, Validator, is_read};
 pub use convert::{ConvertError, convert};
 pub use pipeline::{Argument, BoundArgument, BoundCommand, BoundPipeline, Command, LocalStage, Pipeline, Stage};

@@ -96,7 +96,7 @@ impl BoundCommand {
     /// names.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        crate::bind::digest(self)
+        crate::digest::digest(self)
     }
 }
 

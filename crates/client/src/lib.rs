@@ -1,1 +1,27 @@
-//! client
+//! The client side of an Exchange organisation: tokens, set-up calls, and connections that are runspaces.
+//!
+//! * [`Endpoint`]: where an organisation is; [`Http`]: one connection pool with that endpoint's trust.
+//! * [`TokenSource`]: tokens for an application by certificate or secret, cached and renewed.
+//! * [`RestConnection`] and [`RemotePowerShellConnection`] implement [`exops_runspace::Runspace`].
+//! * [`GraphSetup`]: applications, service principals and role assignments through Graph.
+//!
+//! Tokens leave toward the endpoint's hosts only: redirects are not followed, links are checked. A lab's tokens and
+//! answers carry a mark; a connection refuses what does not fit its endpoint.
+
+mod arguments;
+mod credential;
+mod endpoint;
+mod graph;
+mod http;
+mod remote_powershell;
+mod rest;
+mod token;
+
+pub use credential::{CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID, Credential};
+pub use endpoint::{EXCHANGE_RESOURCE, Endpoint};
+pub use graph::{GraphSetup, NewApplication, RegisteredApplication, RegisteredCertificate};
+pub use ::http::Method;
+pub use http::{Http, LAB_MARK};
+pub use remote_powershell::RemotePowerShellConnection;
+pub use rest::RestConnection;
+pub use token::{Token, TokenClaims, TokenSource};

@@ -1,1 +1,11 @@
-//! lab
+//! A whole cloud in one process: authority, Graph subset, directory and both front ends on one loopback listener.
+
+mod config;
+mod error;
+mod ready;
+mod running;
+
+pub use config::LabConfig;
+pub use error::LabError;
+pub use ready::{Bootstrap, Ready, ReadyTenant};
+pub use running::{Lab, RunningLab};

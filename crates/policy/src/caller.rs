@@ -62,7 +62,7 @@ impl DirectoryRole {
             Self::ExchangeRecipientAdministrator => 0x3139_2ffb_586c_42d1_9346_e594_15a2_cc4e,
             Self::ComplianceAdministrator => 0x1731_5797_102d_40b4_93e0_4320_62ca_ca18,
             Self::SecurityAdministrator => 0x194a_e4cb_b126_40b2_bd5b_6091_b380_977d,
-            Self::SecurityReader => 0x5d6b_6bb7_de71_4623_b4af_96380a352509,
+            Self::SecurityReader => 0x5d6b_6bb7_de71_4623_b4af_9638_0a35_2509,
             Self::GlobalReader => 0xf2ef_992c_3afb_46b9_b7cf_a126_ee74_c451,
             Self::HelpdeskAdministrator => 0x7298_27e3_9c14_49f7_bb1b_9608_f156_bbb8,
         })

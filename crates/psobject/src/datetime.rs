@@ -122,11 +122,10 @@ impl DateTime {
     /// The REST form: always seven fraction digits and a numeric offset (`+00:00` for UTC).
     #[must_use]
     pub fn to_rest(self) -> String {
-        let (h, m) = match self.kind {
-            DateTimeKind::Local(minutes) => (minutes / 60, minutes.abs() % 60),
-            _ => (0, 0),
-        };
-        format!("{}.{:07}{}{:02}:{:02}", self.seconds_text(), self.ticks % SECOND, if h < 0 { '-' } else { '+' }, h.abs(), m)
+        let minutes = if let DateTimeKind::Local(minutes) = self.kind { minutes } else { 0 };
+        let sign = if minutes < 0 { '-' } else { '+' };
+        let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
+        format!("{}.{:07}{sign}{hours:02}:{minutes:02}", self.seconds_text(), self.ticks % SECOND)
     }
 
     fn seconds_text(self) -> String {
@@ -200,8 +199,8 @@ impl TimeSpan {
             return None;
         }
         let sub = if fraction.is_empty() { 0 } else { number(&format!("{fraction:0<7}"))? };
-        let total = (((number(days)? * 24 + h) * 60 + m) * 60 + s).checked_mul(SECOND)?.checked_add(sub)?;
-        Some(Self(sign * total))
+        let seconds = ((number(days)? * 24 + h) * 60 + m) * 60 + s;
+        Some(Self(seconds.checked_mul(sign * SECOND)?.checked_add(sign * sub)?))
     }
 
     /// Reads an XML Schema `duration` as CLIXML writes it (`P1DT2H3M4.5S`, `-PT1S`); years and months are refused.
@@ -227,14 +226,14 @@ impl TimeSpan {
                 }
                 let sub: i64 = if fraction.is_empty() { 0 } else { format!("{fraction:0<7}").parse().ok()? };
                 let whole: i64 = whole.parse().ok()?;
-                total = total.checked_add(whole.checked_mul(factor)?.checked_mul(SECOND)?)?.checked_add(sub)?;
+                total = total.checked_add(whole.checked_mul(sign * factor * SECOND)?)?.checked_add(sign * sub)?;
                 rest = &tail[unit.len_utf8()..];
             }
             Some(())
         };
         add(date, &[('D', 86_400)])?;
         add(time, &[('H', 3600), ('M', 60), ('S', 1)])?;
-        Some(Self(sign * total))
+        Some(Self(total))
     }
 
     /// The XML Schema `duration` that CLIXML carries.

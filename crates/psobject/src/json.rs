@@ -1,1 +1,374 @@
-//! To come.
+//! The JSON of the REST admin API: values beside annotations `Name@data.type` (.NET) and `Name@odata.type` (OData).
+//!
+//! Text, booleans, nulls, enumerations, sizes, time spans and identities travel bare, as the text that they show;
+//! lists of text carry `#Collection(String)`; `Guid`, `Int32`, `Int16` and `DateTime` are annotated as recorded from
+//! the service. The other rows of the table below follow the same pattern and are assumed.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Map, Number, Value as Json};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{Base, DateTime, DateTimeKind, Properties, PsObject, Value};
+
+/// Deepest nesting that is read or written.
+const MAX_DEPTH: usize = 128;
+const HASH_TABLE: &str = "#Exchange.GenericHashTable";
+const BYTE_ARRAY: &str = "#Exchange.ByteArrayType";
+const OWN_TYPE: &str = "@odata.type";
+const HASH_TABLE_NAMES: [&str; 2] = ["System.Collections.Hashtable", "System.Object"];
+
+/// Why an annotated JSON value is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// More levels than are read.
+    #[error("the JSON is nested more than {0} deep")]
+    TooDeep(usize),
+    /// A value that its annotation contradicts.
+    #[error("property {name}: {text} is no {annotation}")]
+    BadValue {
+        /// The property.
+        name: String,
+        /// The type that the annotation names.
+        annotation: String,
+        /// The start of the value.
+        text: String,
+    },
+}
+
+/// A type that is annotated: its .NET name, its OData name, whether a single value bears the OData name too.
+struct Annotated {
+    dotnet: &'static str,
+    edm: &'static str,
+    both: bool,
+}
+
+const ANNOTATED: [Annotated; 14] = [
+    Annotated { dotnet: "System.Guid", edm: "Guid", both: true },
+    Annotated { dotnet: "System.Int32", edm: "Int32", both: false },
+    Annotated { dotnet: "System.DateTime", edm: "DateTimeOffset", both: false },
+    Annotated { dotnet: "System.Int16", edm: "Int16", both: true },
+    Annotated { dotnet: "System.Int64", edm: "Int64", both: true },
+    Annotated { dotnet: "System.Byte", edm: "Byte", both: true },
+    Annotated { dotnet: "System.SByte", edm: "SByte", both: true },
+    Annotated { dotnet: "System.Single", edm: "Single", both: true },
+    Annotated { dotnet: "System.Double", edm: "Double", both: false },
+    Annotated { dotnet: "System.Decimal", edm: "Decimal", both: true },
+    Annotated { dotnet: "System.Byte[]", edm: "Binary", both: true },
+    Annotated { dotnet: "System.UInt16", edm: "", both: false },
+    Annotated { dotnet: "System.UInt32", edm: "", both: false },
+    Annotated { dotnet: "System.UInt64", edm: "", both: false },
+];
+
+/// What a value is to JSON, before primitives are put into words.
+pub(crate) enum Shape<'a> {
+    /// Text that stands for an object.
+    Text(Cow<'a, str>),
+    /// A primitive.
+    Primitive(&'a Value),
+    /// An array.
+    List(&'a [Value]),
+    /// An object by keys.
+    Dictionary(&'a [(Value, Value)]),
+    /// An object by property names.
+    Properties(&'a PsObject),
+}
+
+/// The one rule for both wire forms and the canonical one. At the `top` an object is its properties; below, whatever
+/// has a string form is that text, since that is all the service gives of it.
+pub(crate) fn shape(value: &Value, top: bool) -> Shape<'_> {
+    let Value::Object(object) = value else { return Shape::Primitive(value) };
+    match &object.base {
+        Base::List(_, items) => return Shape::List(items),
+        Base::Dictionary(entries) => return Shape::Dictionary(entries),
+        _ if top && object.properties().any(|(name, _)| !is_adornment(name)) => return Shape::Properties(object),
+        _ => {}
+    }
+    match (&object.to_string, &object.base) {
+        (Some(text), _) => Shape::Text(Cow::Borrowed(text)),
+        (None, Base::Primitive(Value::Object(_))) => Shape::Text(Cow::Owned(object.display())),
+        (None, Base::Primitive(inner)) => Shape::Primitive(inner),
+        (None, _) => Shape::Properties(object),
+    }
+}
+
+/// What PowerShell's own client adds to every object that it receives.
+pub(crate) fn is_adornment(name: &str) -> bool {
+    ["PSComputerName", "RunspaceId", "PSShowComputerName"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// The annotated form, as an element of the `value` array of an answer.
+#[must_use]
+pub fn to_rest(value: &Value) -> Json {
+    to_json(value, true, true, 0)
+}
+
+/// The same form without any key that contains `@`: what `-o json` prints.
+#[must_use]
+pub fn to_plain(value: &Value) -> Json {
+    to_json(value, true, false, 0)
+}
+
+fn to_json(value: &Value, top: bool, annotate: bool, depth: usize) -> Json {
+    if depth >= MAX_DEPTH {
+        return Json::String(value.type_name().to_owned());
+    }
+    match shape(value, top) {
+        Shape::Text(text) => Json::String(text.into_owned()),
+        Shape::Primitive(value) => primitive(value),
+        Shape::List(items) => items.iter().map(|item| to_json(item, false, annotate, depth + 1)).collect(),
+        Shape::Dictionary(entries) => {
+            let mut map = Map::new();
+            if annotate {
+                map.insert(OWN_TYPE.to_owned(), Json::String(HASH_TABLE.to_owned()));
+            }
+            for (key, value) in entries {
+                insert(&mut map, &key.display(), value, annotate, depth);
+            }
+            Json::Object(map)
+        }
+        Shape::Properties(object) => {
+            let mut map = Map::new();
+            for (name, value) in object.properties() {
+                insert(&mut map, name, value, annotate, depth);
+            }
+            Json::Object(map)
+        }
+    }
+}
+
+fn insert(map: &mut Map<String, Json>, name: &str, value: &Value, annotate: bool, depth: usize) {
+    if name.contains('@') {
+        return;
+    }
+    if annotate && !name.is_empty() {
+        let key = |suffix: &str| format!("{name}{suffix}");
+        if map.contains_key(name) {
+            // A note hides a property of the same name; so must its annotations.
+            map.shift_remove(&key("@data.type"));
+            map.shift_remove(&key(OWN_TYPE));
+        }
+        match shape(value, false) {
+            Shape::Primitive(primitive) => {
+                if let Some(row) = ANNOTATED.iter().find(|row| row.dotnet == primitive.type_name()) {
+                    map.insert(key("@data.type"), Json::String(row.dotnet.to_owned()));
+                    if row.both {
+                        map.insert(key(OWN_TYPE), Json::String(format!("#{}", row.edm)));
+                    }
+                }
+            }
+            Shape::List(items) => {
+                if let Some(element) = element_type(items) {
+                    map.insert(key(OWN_TYPE), Json::String(format!("#Collection({element})")));
+                }
+            }
+            _ => {}
+        }
+    }
+    map.insert(name.to_owned(), to_json(value, false, annotate, depth + 1));
+}
+
+/// The OData type that all items share; an empty list counts as one of text.
+fn element_type(items: &[Value]) -> Option<&'static str> {
+    fn of(item: &Value) -> Option<&'static str> {
+        match shape(item, false) {
+            Shape::Text(_) => Some("String"),
+            Shape::Dictionary(_) => HASH_TABLE.strip_prefix('#'),
+            Shape::Primitive(value) => match ANNOTATED.iter().find(|row| row.dotnet == value.type_name()) {
+                Some(row) => Some(row.edm).filter(|edm| !edm.is_empty()),
+                None => primitive(value).is_string().then_some("String"),
+            },
+            _ => None,
+        }
+    }
+    let Some((first, rest)) = items.split_first() else { return Some("String") };
+    let element = of(first)?;
+    rest.iter().all(|item| of(item) == Some(element)).then_some(element)
+}
+
+/// A primitive without annotation, in the same words for all forms but the time stamp.
+pub(crate) fn primitive(value: &Value) -> Json {
+    match value {
+        Value::Null => Json::Null,
+        Value::Bool(b) => Json::Bool(*b),
+        Value::U8(n) => (*n).into(),
+        Value::I8(n) => (*n).into(),
+        Value::U16(n) => (*n).into(),
+        Value::I16(n) => (*n).into(),
+        Value::U32(n) => (*n).into(),
+        Value::I32(n) => (*n).into(),
+        Value::U64(n) => (*n).into(),
+        Value::I64(n) => (*n).into(),
+        // By way of the shortest text, so that 0.1 stays 0.1 and does not become 0.10000000149011612.
+        Value::Single(n) => floating(n.to_string().parse().unwrap_or(f64::from(*n))),
+        Value::Double(n) => floating(*n),
+        Value::DateTime(d) => Json::String(d.to_rest()),
+        Value::Bytes(b) => Json::String(BASE64.encode(b)),
+        Value::SecureString(s) => Json::String(s.to_string()),
+        other => Json::String(other.display()),
+    }
+}
+
+/// JSON has no word for what is not finite; OData writes these three.
+fn floating(number: f64) -> Json {
+    match Number::from_f64(number) {
+        Some(number) => Json::Number(number),
+        None if number.is_nan() => "NaN".into(),
+        None => if number > 0.0 { "INF" } else { "-INF" }.into(),
+    }
+}
+
+/// Reads the annotated form: an element of an answer's `value`, or the `Parameters` of a request.
+///
+/// An object becomes one whose values are notes, in order; one that calls itself `#Exchange.GenericHashTable` a
+/// hash table, `#Exchange.ByteArrayType` its bytes. A number without annotation is `Int64` or `Double`. Unknown
+/// annotations are ignored, as OData demands.
+///
+/// # Errors
+/// When a value contradicts its annotation or the nesting is too deep.
+pub fn from_rest(json: &Json) -> Result<Value, JsonError> {
+    read(json, 0)
+}
+
+fn read(json: &Json, depth: usize) -> Result<Value, JsonError> {
+    if depth > MAX_DEPTH {
+        return Err(JsonError::TooDeep(MAX_DEPTH));
+    }
+    Ok(match json {
+        Json::Null => Value::Null,
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Number(n) => number(n),
+        Json::String(s) => Value::String(s.as_str().into()),
+        Json::Array(items) => PsObject::from_list(items.iter().map(|item| read(item, depth + 1)).collect::<Result<_, _>>()?).into(),
+        Json::Object(map) => match map.get(OWN_TYPE).and_then(Json::as_str) {
+            Some(HASH_TABLE) => hash_table(map, depth)?,
+            Some(BYTE_ARRAY) => {
+                let data = map.get("Data").unwrap_or(&Json::Null);
+                typed("System.Byte[]", data).ok_or_else(|| bad("Data", "Edm.Binary", data))?
+            }
+            _ => PsObject::notes(members(map, depth)?.collect::<Result<Properties, _>>()?).into(),
+        },
+    })
+}
+
+fn number(number: &Number) -> Value {
+    match (number.as_i64(), number.as_u64()) {
+        (Some(n), _) => Value::I64(n),
+        (None, Some(n)) => Value::U64(n),
+        _ => Value::Double(number.as_f64().unwrap_or_default()),
+    }
+}
+
+fn hash_table(map: &Map<String, Json>, depth: usize) -> Result<Value, JsonError> {
+    let mut entries = Vec::with_capacity(map.len());
+    for member in members(map, depth)? {
+        let (name, value) = member?;
+        entries.push((Value::String(name), value));
+    }
+    let type_names = HASH_TABLE_NAMES.map(Arc::from).as_slice().into();
+    Ok(PsObject { type_names, base: Base::Dictionary(entries), ..PsObject::default() }.into())
+}
+
+type Member = Result<(Arc<str>, Value), JsonError>;
+
+/// Names and values without annotations, the values typed by them.
+fn members(map: &Map<String, Json>, depth: usize) -> Result<impl Iterator<Item = Member>, JsonError> {
+    if depth >= MAX_DEPTH {
+        return Err(JsonError::TooDeep(MAX_DEPTH));
+    }
+    let mut key = String::new();
+    let members = map.iter().filter(|(name, _)| !name.contains('@')).map(move |(name, json)| {
+        let mut annotation = |suffix: &str| {
+            key.clear();
+            key.push_str(name);
+            key.push_str(suffix);
+            map.get(&key).and_then(Json::as_str)
+        };
+        let collection = annotation(OWN_TYPE).and_then(|t| t.strip_prefix("#Collection(")?.strip_suffix(')'));
+        let value = match (annotation("@data.type"), collection, json) {
+            (Some(dotnet), ..) => known(name, dotnet, json, depth)?,
+            (None, Some(element), Json::Array(items)) => collection_of(name, element, items, depth)?,
+            _ => read(json, depth + 1)?,
+        };
+        Ok((Arc::from(name.as_str()), value))
+    });
+    Ok(members)
+}
+
+fn collection_of(name: &str, element: &str, items: &[Json], depth: usize) -> Result<Value, JsonError> {
+    let row = ANNOTATED.iter().find(|row| row.edm == element && !element.is_empty());
+    let items = items.iter().map(|item| match (row, item) {
+        (Some(row), item) => known(name, row.dotnet, item, depth + 1),
+        (None, Json::Object(map)) if HASH_TABLE.strip_prefix('#') == Some(element) => hash_table(map, depth + 1),
+        (None, item) => read(item, depth + 2),
+    });
+    Ok(PsObject::from_list(items.collect::<Result<_, _>>()?).into())
+}
+
+/// A value whose .NET type is named; one that is not in the table is read as it stands.
+fn known(name: &str, dotnet: &str, json: &Json, depth: usize) -> Result<Value, JsonError> {
+    if json.is_null() || !ANNOTATED.iter().any(|row| row.dotnet == dotnet) {
+        return read(json, depth + 1);
+    }
+    typed(dotnet, json).ok_or_else(|| bad(name, dotnet, json))
+}
+
+fn bad(name: &str, annotation: &str, json: &Json) -> JsonError {
+    let text = json.to_string().chars().take(40).collect();
+    JsonError::BadValue { name: name.to_owned(), annotation: annotation.to_owned(), text }
+}
+
+fn typed(dotnet: &str, json: &Json) -> Option<Value> {
+    fn integer<T: TryFrom<i64>>(json: &Json) -> Option<T> {
+        T::try_from(json.as_i64().or_else(|| json.as_str()?.parse().ok())?).ok()
+    }
+    let text = json.as_str();
+    Some(match dotnet {
+        "System.Guid" => Value::Guid(Uuid::parse_str(text?).ok()?),
+        "System.DateTime" => Value::DateTime(match DateTime::parse(text?)? {
+            utc if utc.kind() == DateTimeKind::Local(0) => utc.to_utc(),
+            other => other,
+        }),
+        "System.Int32" => Value::I32(integer(json)?),
+        "System.Int16" => Value::I16(integer(json)?),
+        "System.Int64" => Value::I64(integer(json)?),
+        "System.Byte" => Value::U8(integer(json)?),
+        "System.SByte" => Value::I8(integer(json)?),
+        "System.UInt16" => Value::U16(integer(json)?),
+        "System.UInt32" => Value::U32(integer(json)?),
+        "System.UInt64" => Value::U64(json.as_u64().or_else(|| text?.parse().ok())?),
+        "System.Single" | "System.Double" => {
+            let number = match text {
+                Some("NaN") => f64::NAN,
+                Some("INF") => f64::INFINITY,
+                Some("-INF") => f64::NEG_INFINITY,
+                Some(_) => return None,
+                None => json.as_f64()?,
+            };
+            match dotnet {
+                "System.Double" => Value::Double(number),
+                // By way of the text: the single nearest to 0.1 as it was written. Rust spells the others alike too.
+                _ => Value::Single(number.to_string().parse().ok()?),
+            }
+        }
+        "System.Decimal" => {
+            let text = text.map_or_else(|| json.to_string(), str::to_owned);
+            let digits = text.strip_prefix('-').unwrap_or(&text);
+            let plain = !digits.is_empty() && digits.len() <= 30 && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            Value::Decimal(plain.then_some(text)?.into())
+        }
+        "System.Byte[]" => match json {
+            Json::Array(items) => {
+                let bytes: Option<Vec<u8>> = items.iter().map(integer::<u8>).collect();
+                Value::Bytes(bytes?.into())
+            }
+            _ => Value::Bytes(BASE64.decode(text?).ok()?.into()),
+        },
+        _ => return None,
+    })
+}

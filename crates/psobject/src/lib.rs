@@ -5,6 +5,7 @@
 //! * [`clixml`]: the XML form of remote PowerShell (MS-PSRP 2.2.5) and of `Export-Clixml` files.
 //! * [`json`]: the annotated JSON form of the REST admin API.
 //! * [`canonical`]: one form to which both reduce, so that the same object can be compared over both.
+//! * [`wildcard`]: PowerShell's patterns for names.
 //! * [`record`]: error, information and progress records.
 //!
 //! This crate knows no transport, holds no clock and opens nothing.
@@ -17,6 +18,7 @@ mod limits;
 mod object;
 pub mod record;
 mod value;
+pub mod wildcard;
 pub mod xml;
 
 pub use datetime::{DateTime, DateTimeKind, TimeSpan};

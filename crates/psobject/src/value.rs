@@ -120,6 +120,38 @@ impl Value {
         })
     }
 
+    /// The .NET type of a primitive; of an object its most derived type name as it came, `System.Object` without one.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        match self {
+            Self::Null => "System.Object",
+            Self::String(_) => "System.String",
+            Self::ScriptBlock(_) => "System.Management.Automation.ScriptBlock",
+            Self::Char(_) => "System.Char",
+            Self::Bool(_) => "System.Boolean",
+            Self::DateTime(_) => "System.DateTime",
+            Self::TimeSpan(_) => "System.TimeSpan",
+            Self::U8(_) => "System.Byte",
+            Self::I8(_) => "System.SByte",
+            Self::U16(_) => "System.UInt16",
+            Self::I16(_) => "System.Int16",
+            Self::U32(_) => "System.UInt32",
+            Self::I32(_) => "System.Int32",
+            Self::U64(_) => "System.UInt64",
+            Self::I64(_) => "System.Int64",
+            Self::Single(_) => "System.Single",
+            Self::Double(_) => "System.Double",
+            Self::Decimal(_) => "System.Decimal",
+            Self::Bytes(_) => "System.Byte[]",
+            Self::Guid(_) => "System.Guid",
+            Self::Uri(_) => "System.Uri",
+            Self::Version(_) => "System.Version",
+            Self::Xml(_) => "System.Xml.XmlDocument",
+            Self::SecureString(_) => "System.Security.SecureString",
+            Self::Object(o) => o.type_names.first().map_or("System.Object", |n| n),
+        }
+    }
+
     /// `true` for `$null`.
     #[must_use]
     pub fn is_null(&self) -> bool {

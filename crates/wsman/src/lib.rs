@@ -1,1 +1,24 @@
-//! wsman
+//! WS-Management for remote shells: SOAP envelopes, shell operations and faults, both halves, as data.
+//!
+//! * Server half: [`parse_request`] gives a [`Request`]; [`answer`] and [`Fault`] write what goes back.
+//! * Client half: [`request`] writes requests; [`parse_response`] gives a [`Response`].
+//!
+//! What a shell carries is opaque bytes here: this crate does not know PSRP. It holds no clock, no random source and
+//! opens nothing; an address inside an envelope is never followed (case X-06).
+
+pub mod answer;
+mod duration;
+mod fault;
+mod incoming;
+mod limits;
+pub mod request;
+mod response;
+pub mod uri;
+mod xml;
+
+pub use duration::{format_duration, parse_duration};
+pub use fault::{Fault, FaultParty};
+pub use incoming::{Action, CreateShell, Request, RequestBody, RequestError, ShellOption, StreamData, parse_request};
+pub use limits::Limits;
+pub use response::{CommandState, Response, ResponseBody, ResponseError, parse_response};
+pub use xml::XmlError;

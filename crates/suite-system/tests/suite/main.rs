@@ -1,2 +1,6 @@
 //! Tests of tiers 2 and above, of the binary and of real counterparts.
 #![allow(missing_docs)]
+#![allow(clippy::unwrap_used)]
+mod counterparts;
+mod program;
+mod quickstart;

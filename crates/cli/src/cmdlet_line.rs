@@ -1,0 +1,111 @@
+//! `exops run <Cmdlet> …` and `exops <Cmdlet> …`: which words are ours, which are the cmdlet's.
+
+use clap::ValueEnum;
+
+use crate::dialect;
+use crate::failure::Failure;
+use crate::options::{Global, Transport};
+use crate::output::Format;
+
+/// A command line that runs a cmdlet.
+#[derive(Debug, Default)]
+pub(crate) struct CmdletLine {
+    pub global: Global,
+    pub transport: Transport,
+    pub cmdlet: String,
+    pub words: Vec<String>,
+}
+
+/// Reads the words after the program's name; `None` when it is another command, or a call for help.
+///
+/// Ours are the long options that we define and `-o`, anywhere before `--`; a short `-v` only before the cmdlet. Every
+/// other word after the cmdlet is the cmdlet's.
+pub(crate) fn read(words: &[String]) -> Result<Option<CmdletLine>, Failure> {
+    let mut line = CmdletLine::default();
+    let mut words = words.iter();
+    let mut after_run = false;
+    loop {
+        let Some(word) = words.next() else { return Ok(None) };
+        if line.own(word, &mut words)? {
+            continue;
+        }
+        match word.as_str() {
+            w if w.chars().filter(|c| *c == 'v').count() + 1 == w.len() && w.starts_with("-v") => {
+                line.global.verbose += u8::try_from(w.len() - 1).unwrap_or(u8::MAX);
+            }
+            "run" if !after_run => after_run = true,
+            w if w.starts_with('-') => return Ok(None),
+            w if after_run || (is_verb_noun(w) && dialect::verb_of(w).is_none()) => {
+                line.cmdlet = w.to_owned();
+                break;
+            }
+            _ => return Ok(None),
+        }
+    }
+    while let Some(word) = words.next() {
+        if word == "--" {
+            line.words.extend(words.by_ref().cloned());
+        } else if matches!(word.as_str(), "--help") {
+            return Ok(None);
+        } else if !line.own(word, &mut words)? {
+            line.words.push(word.clone());
+        }
+    }
+    line.from_environment()?;
+    Ok(Some(line))
+}
+
+impl CmdletLine {
+    /// Takes one of our options with its value.
+    fn own<'a>(&mut self, word: &str, words: &mut impl Iterator<Item = &'a String>) -> Result<bool, Failure> {
+        let (name, glued) = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (word, None),
+        };
+        let name = if name.starts_with("--") { name.to_ascii_lowercase() } else { name.to_owned() };
+        if name == "--verbose" && glued.is_none() {
+            self.global.verbose += 1;
+            return Ok(true);
+        }
+        if !matches!(name.as_str(), "-o" | "--output" | "--profile" | "--transport") {
+            return Ok(false);
+        }
+        let value = match glued {
+            Some(value) => value,
+            None => words.next().cloned().ok_or_else(|| Failure::usage(format!("{name} needs a value")))?,
+        };
+        match name.as_str() {
+            "--profile" => self.global.profile = Some(value),
+            "--transport" => self.transport = choice(&name, &value)?,
+            _ => self.global.output = Some(choice::<Format>(&name, &value)?),
+        }
+        Ok(true)
+    }
+
+    fn from_environment(&mut self) -> Result<(), Failure> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        if self.global.output.is_none() {
+            self.global.output = variable("EXOPS_OUTPUT").map(|v| choice("EXOPS_OUTPUT", &v)).transpose()?;
+        }
+        if self.global.profile.is_none() {
+            self.global.profile = variable("EXOPS_PROFILE");
+        }
+        Ok(())
+    }
+}
+
+fn choice<T: ValueEnum>(name: &str, value: &str) -> Result<T, Failure> {
+    T::from_str(value, true).map_err(|_| {
+        let all: Vec<String> = T::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
+        Failure::usage(format!("'{value}' is no value of {name}")).hint(format!("one of {}", all.join(", ")))
+    })
+}
+
+/// `Get-Mailbox`: a verb and a noun with one dash.
+fn is_verb_noun(word: &str) -> bool {
+    let Some((verb, noun)) = word.split_once('-') else { return false };
+    verb.len() > 1
+        && verb.chars().all(|c| c.is_ascii_alphabetic())
+        && noun.starts_with(|c: char| c.is_ascii_alphabetic())
+        && noun.chars().all(|c| c.is_ascii_alphanumeric())
+}

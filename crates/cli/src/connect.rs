@@ -1,0 +1,140 @@
+//! `exops connect` and `exops disconnect`.
+
+use exops_catalogue::{Catalogue, Command, Pipeline, UnknownNames, bind};
+use exops_client::{RestConnection, Token};
+use exops_lab::Bootstrap;
+use exops_runspace::{Ended, Fault, FaultKind, Invocation, Runspace as _, Step};
+use futures_util::StreamExt as _;
+use uuid::Uuid;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::options::Connect;
+use crate::profile::{self, Profile, SavedCredential, SavedEndpoint, file_failure};
+use crate::session::{self, Session};
+use crate::{cert, password, print, status};
+
+/// The call that a connection is tried with: every role may make it.
+const TRIAL: &str = "Get-AcceptedDomain";
+
+/// Signs in, makes one call, and only then saves the profile.
+pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: bool) -> Result<Exit, Failure> {
+    let name = profile.unwrap_or_else(|| profile::DEFAULT.to_owned());
+    let saved_endpoint = saved_endpoint(&options)?;
+    let organization = match (&options.organization, &saved_endpoint) {
+        (Some(organization), _) => organization.clone(),
+        (None, SavedEndpoint::Lab { data }) => Bootstrap::open(data)?.ready.organization,
+        (None, _) => {
+            return Err(Failure::usage("--organization is missing").hint("a domain of the organisation, such as contoso.onmicrosoft.com"));
+        }
+    };
+    let endpoint = session::endpoint(&saved_endpoint, &organization, None)?;
+    let (credential, saved_credential) = credential(&options)?;
+    let session = Session::new(endpoint, options.app_id, credential)?;
+    let token = session.tokens.token().await?;
+    let connection = RestConnection::new(session.http.clone(), session.tokens.clone());
+    try_out(&connection, &token).await?;
+    let saved = Profile {
+        app_id: options.app_id,
+        organization,
+        tenant_id: token.claims().tenant_id,
+        connection_id: connection.connection_id(),
+        endpoint: saved_endpoint,
+        credential: saved_credential,
+    };
+    saved.save(&name)?;
+    if as_json {
+        print(&format!("{}\n", status::describe(&name, &saved, session.tokens.endpoint(), &token)))?;
+    } else {
+        let claims = token.claims();
+        print(&format!(
+            "connected to {} ({}) as {} ({}); token good for {} min; saved as profile '{name}'\n",
+            saved.organization,
+            saved.tenant_id,
+            if claims.display_name.is_empty() { "application" } else { &claims.display_name },
+            saved.app_id,
+            status::minutes_left(&token),
+        ))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
+    let explicit = options.authority.is_some() || options.endpoint.is_some();
+    if options.lab && !explicit {
+        return Ok(SavedEndpoint::Lab { data: session::lab_data(options.data.data.as_ref())? });
+    }
+    let worldwide = exops_client::Endpoint::worldwide("");
+    let https = |given: &Option<String>, default: String, name: &str| match given {
+        None if options.lab => Err(Failure::usage(format!("{name} is missing")).hint("--lab alone takes all from the ready file; otherwise give --authority and --endpoint")),
+        None => Ok(default),
+        Some(url) if url.starts_with("https://") => Ok(url.trim_end_matches('/').to_owned()),
+        Some(url) => Err(Failure::usage(format!("{name} '{url}' is no https URL")).hint("such as https://localhost:8443")),
+    };
+    let admin_api = https(&options.endpoint, worldwide.admin_api, "--endpoint")?;
+    let admin_api = admin_api.strip_suffix("/powershell-liveid").or_else(|| admin_api.strip_suffix("/PowerShell-LiveId")).unwrap_or(&admin_api).to_owned();
+    let ca_file = options.ca_file.as_ref().map(|f| std::path::absolute(f).map_err(|e| file_failure("use", f, &e))).transpose()?;
+    Ok(SavedEndpoint::Fixed {
+        authority: https(&options.authority, worldwide.authority, "--authority")?,
+        powershell: format!("{admin_api}/powershell-liveid"),
+        admin_api,
+        ca_file,
+        lab: options.lab,
+    })
+}
+
+fn credential(options: &Connect) -> Result<(exops_client::Credential, SavedCredential), Failure> {
+    match (&options.certificate_thumbprint, &options.certificate_file_path) {
+        (Some(thumbprint), _) => {
+            let store = options.store.as_ref().map(|s| std::path::absolute(s).map_err(|e| file_failure("use", s, &e))).transpose()?;
+            let credential = cert::from_store(thumbprint, store.as_deref())?;
+            Ok((credential, SavedCredential::Store { thumbprint: thumbprint.clone(), store }))
+        }
+        (None, Some(file)) => {
+            let path = std::path::absolute(file).map_err(|e| file_failure("use", file, &e))?;
+            let (credential, password) = password::open(&path, password::source(options.certificate_password_file.as_deref())?)?;
+            Ok((credential, SavedCredential::File { path, password }))
+        }
+        (None, None) => Err(Failure::usage("nothing to sign in with")
+            .hint("--certificate-file-path FILE (PFX or PEM) or --certificate-thumbprint HEX; 'exops cert new' makes a certificate")),
+    }
+}
+
+/// One authorised call, its objects thrown away.
+async fn try_out(connection: &RestConnection, token: &Token) -> Result<(), Failure> {
+    let pipeline = Pipeline::from(Command::new(TRIAL));
+    let bound = bind(&Catalogue::built_in(), &pipeline, UnknownNames::Pass).map_err(|e| Failure::of_record(&e.record, Exit::Unexpected))?;
+    let mut records = connection.invoke(Invocation::new(token.caller(), bound, Uuid::new_v4()));
+    while let Some(step) = records.next().await {
+        match step {
+            Step::Ended(Ended::Completed) => return Ok(()),
+            Step::Ended(Ended::Refused(record)) => {
+                let mut failure = Failure::of_record(&record, Exit::Refused);
+                failure.message = format!("signed in, but application {} may not run cmdlets: {}", token.claims().app_id, failure.message);
+                return Err(failure);
+            }
+            Step::Ended(Ended::Failed(record)) => return Err(Failure::of_record(&record, Exit::Cmdlet)),
+            Step::Ended(Ended::SignIn(fault) | Ended::Unreachable(fault) | Ended::OutcomeUnknown(fault)) => return Err(fault.into()),
+            Step::Ended(Ended::Throttled(after)) => return Err(Fault::new(FaultKind::Throttled(after), "the service is busy").into()),
+            Step::Ended(other) => return Err(Failure::new(Exit::Unexpected, format!("{TRIAL} ended as {other:?}"))),
+            Step::Record(_) => {}
+        }
+    }
+    Err(Failure::new(Exit::Unexpected, format!("{TRIAL} ended without telling how")))
+}
+
+/// Removes one profile or all.
+pub(crate) fn disconnect(profile: Option<String>, all: bool) -> Result<Exit, Failure> {
+    let names = match (all, profile) {
+        (true, _) => Profile::names()?,
+        (false, name) => vec![name.unwrap_or_else(|| profile::DEFAULT.to_owned())],
+    };
+    for name in names {
+        if Profile::remove(&name)? {
+            print(&format!("disconnected: profile '{name}' removed\n"))?;
+        } else {
+            print(&format!("there is no profile '{name}'\n"))?;
+        }
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,262 @@
+//! `exops lab …`: start one, find the one that runs, manage its applications.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use exops_auth::Certificate;
+use exops_client::{Endpoint, GraphSetup, Http, NewApplication, RegisteredApplication};
+use exops_lab::{Bootstrap, Lab, LabConfig, Ready};
+use secrecy::SecretString;
+use serde_json::{Value as Json, json};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::options::{LabApp, LabAppCreate, LabData, LabUp};
+use crate::output::Format;
+use crate::session::{lab_data, lab_endpoint, read};
+use crate::{io_reason, print, tell};
+
+/// How long `down` waits for the lab to drain.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Starts a lab and stays until it is asked to stop.
+pub(crate) async fn up(options: LabUp) -> Result<Exit, Failure> {
+    let data_dir = if options.ephemeral { None } else { Some(lab_data(options.data.data.as_ref())?) };
+    let config = LabConfig {
+        data_dir,
+        listen: options.listen,
+        ready_file: options.ready_file,
+        organization: options.organization,
+        tenant_id: options.tenant_id,
+        host_aliases: options.host_aliases,
+        ..LabConfig::default()
+    };
+    let running = Lab::start(config).await?;
+    let ready = running.ready();
+    print(&format!(
+        "lab {}  {}\n  organisation  {} ({})\n  data          {}\n  CA            {}\nstop it with Ctrl-C or 'exops lab down'\n",
+        ready.version,
+        ready.authority,
+        ready.organization,
+        ready.tenant_id,
+        ready.data_dir.display(),
+        ready.ca_file.display(),
+    ))?;
+    running.run_until(asked_to_stop()).await?;
+    Ok(Exit::Ok)
+}
+
+/// Ctrl-C, or what a service manager sends.
+async fn asked_to_stop() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        let terminate = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => drop(signal.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! { () = interrupt => {}, () = terminate => {} }
+    }
+    #[cfg(not(unix))]
+    interrupt.await;
+}
+
+/// A running lab, and a client for its own API.
+struct Found {
+    bootstrap: Bootstrap,
+    endpoint: Endpoint,
+    http: Http,
+}
+
+impl Found {
+    fn open(data: &LabData) -> Result<Self, Failure> {
+        Self::of(Bootstrap::open(&lab_data(data.data.as_ref())?)?)
+    }
+
+    fn of(bootstrap: Bootstrap) -> Result<Self, Failure> {
+        let ready = &bootstrap.ready;
+        let endpoint = lab_endpoint(ready, &ready.organization, Some(ready.tenant_id))?;
+        Ok(Self { http: Http::new(&endpoint)?, endpoint, bootstrap })
+    }
+
+    async fn call(&self, method: &str, path: &str) -> Result<Json, Failure> {
+        let url = format!("{}/exops-lab/v1/{path}", self.endpoint.authority);
+        let method = if method == "POST" { exops_client::Method::POST } else { exops_client::Method::GET };
+        match self.http.json(method, &url, &self.bootstrap.token).await? {
+            (200..=299, body) => Ok(body),
+            (401 | 403, _) => Err(Failure::new(Exit::SignIn, format!("the lab at {} does not accept the key in {}", self.endpoint.authority, self.data()))
+                .hint("another lab listens there now: look for its data folder")),
+            (status, _) => Err(Failure::new(Exit::Unexpected, format!("the lab at {} answered HTTP {status}", self.endpoint.authority))
+                .hint("is it of the same version as this program?")),
+        }
+    }
+
+    fn data(&self) -> String {
+        self.bootstrap.ready.data_dir.display().to_string()
+    }
+
+    fn graph(&self) -> GraphSetup {
+        GraphSetup::new(self.http.clone(), &self.endpoint.graph, &self.bootstrap.token, self.bootstrap.ready.tenant_id)
+    }
+}
+
+/// Set-up calls to a lab that runs.
+pub(crate) fn graph_of(bootstrap: &Bootstrap) -> Result<GraphSetup, Failure> {
+    Ok(Found::of(bootstrap.clone())?.graph())
+}
+
+/// Tells where the running lab is.
+pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failure> {
+    let found = Found::open(data)?;
+    let own = found.call("GET", "status").await?;
+    let ready = &found.bootstrap.ready;
+    if as_json {
+        print(&format!("{}\n", with_status(ready, &own)))?;
+    } else {
+        let text = |key: &str| own.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+        print(&format!(
+            "lab {}  {}  running (process {})\n  organisation  {} ({})\n  data          {}\n  CA            {}\n  started       {}\n  requests      {}\n",
+            ready.version,
+            ready.authority,
+            ready.pid,
+            ready.organization,
+            ready.tenant_id,
+            ready.data_dir.display(),
+            ready.ca_file.display(),
+            text("started"),
+            text("requests"),
+        ))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The ready file's content and what the lab says about itself.
+fn with_status(ready: &Ready, own: &Json) -> Json {
+    let mut all = serde_json::to_value(ready).unwrap_or_default();
+    if let Some(map) = all.as_object_mut() {
+        map.insert("running".to_owned(), true.into());
+        for key in ["started", "requests"] {
+            map.insert(key.to_owned(), own.get(key).cloned().unwrap_or_default());
+        }
+    }
+    all
+}
+
+/// Asks the running lab to stop and waits until it has.
+pub(crate) async fn down(data: &LabData) -> Result<Exit, Failure> {
+    let found = Found::open(data)?;
+    found.call("POST", "shutdown").await?;
+    let ready_file = found.bootstrap.ready.data_dir.join("ready.json");
+    let begun = Instant::now();
+    while ready_file.exists() {
+        if begun.elapsed() > DRAIN {
+            return Err(Failure::new(Exit::Unexpected, format!("the lab (process {}) still drains", found.bootstrap.ready.pid))
+                .hint("it stops when its last request is answered"));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    print(&format!("the lab on {} has stopped\n", found.data()))?;
+    Ok(Exit::Ok)
+}
+
+/// `exops lab app …`
+pub(crate) async fn application(command: LabApp, output: Option<Format>) -> Result<Exit, Failure> {
+    let wants_json = |json: bool| json || output.is_some_and(Format::is_json);
+    match command {
+        LabApp::Create(options) => {
+            let json = wants_json(options.json.json);
+            let graph = Found::open(&options.data)?.graph();
+            let made = graph.create(&new_application(options)?).await?;
+            show(&made, json)
+        }
+        LabApp::List(options) => {
+            let all = Found::open(&options.data)?.graph().list().await?;
+            if wants_json(options.json.json) {
+                print(&format!("{}\n", json!(all)))?;
+            } else if all.is_empty() {
+                tell("no application is registered: exops lab app create --help");
+            } else {
+                all.iter().try_for_each(|app| print(&format!("{}  {}\n", app.app_id, app.name)))?;
+            }
+            Ok(Exit::Ok)
+        }
+        LabApp::Show(options) => {
+            let app = Found::open(&options.data)?.graph().show(&options.app).await?;
+            show(&app, wants_json(options.json.json))
+        }
+        LabApp::Remove(options) => {
+            let id = Found::open(&options.data)?.graph().remove(&options.app).await?;
+            if wants_json(options.json.json) {
+                print(&format!("{}\n", json!({"removed": true, "object_id": id})))?;
+            } else {
+                print(&format!("removed {}\n", options.app))?;
+            }
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn show(app: &RegisteredApplication, as_json: bool) -> Result<Exit, Failure> {
+    if as_json {
+        print(&format!("{}\n", json!(app)))?;
+        return Ok(Exit::Ok);
+    }
+    let mut text = format!("{}\n  client id          {}\n  object id          {}\n", app.name, app.app_id, app.object_id);
+    let mut line = |name: &str, value: String| text += &format!("  {name:18} {value}\n");
+    line("service principal", app.service_principal_id.map(|id| id.to_string()).unwrap_or_default());
+    line("tenant", app.tenant_id.to_string());
+    for certificate in &app.certificates {
+        line("certificate", format!("{} until {}", certificate.thumbprint, certificate.expires));
+    }
+    line("app roles", app.app_roles.join(", "));
+    line("directory roles", app.directory_roles.join(", "));
+    print(&text)?;
+    Ok(Exit::Ok)
+}
+
+fn new_application(options: LabAppCreate) -> Result<NewApplication, Failure> {
+    Ok(NewApplication {
+        name: options.name,
+        app_id: options.app_id,
+        certificates: options.certificates.iter().map(|path| public_certificate(path)).collect::<Result<_, _>>()?,
+        secret: options.secret_file.map(secret).transpose()?,
+        app_roles: options.app_roles,
+        directory_roles: options.directory_roles,
+    })
+}
+
+/// DER of the certificate in a PEM or DER file.
+fn public_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = read(path)?;
+    if bytes.windows(11).any(|w| w == b"PRIVATE KEY") {
+        tell(&format!("note: the private key in {} is not needed and not sent", path.display()));
+    }
+    let certificate = if bytes.starts_with(b"0") { Certificate::from_der(&bytes) } else { exops_auth::pem::read_certificate(&bytes) };
+    let certificate = certificate.map_err(|e| Failure::new(Exit::SignIn, format!("{} holds no certificate: {e}", path.display())).hint("give a PEM or DER file"))?;
+    Ok(certificate.der().to_vec())
+}
+
+fn secret(path: PathBuf) -> Result<SecretString, Failure> {
+    let text = if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin()
+            .take(64 << 10)
+            .read_to_string(&mut text)
+            .map_err(|e| Failure::new(Exit::Unexpected, format!("standard input cannot be read: {}", io_reason(&e))))?;
+        text
+    } else {
+        String::from_utf8(read(&path)?).map_err(|_| Failure::new(Exit::SignIn, format!("{} is not text", path.display())))?
+    };
+    let secret = text.lines().next().unwrap_or_default();
+    if secret.is_empty() {
+        return Err(Failure::new(Exit::SignIn, format!("{} holds no secret", path.display())).hint("the secret is its first line"));
+    }
+    Ok(secret.into())
+}

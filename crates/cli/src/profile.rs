@@ -1,0 +1,129 @@
+//! Profiles: what `connect` saves. No secret is in them.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::places;
+
+/// The profile without a name of its own.
+pub(crate) const DEFAULT: &str = "default";
+
+/// A saved connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    pub app_id: Uuid,
+    pub organization: String,
+    pub tenant_id: Uuid,
+    pub connection_id: Uuid,
+    pub endpoint: SavedEndpoint,
+    pub credential: SavedCredential,
+}
+
+/// Where the organisation is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub(crate) enum SavedEndpoint {
+    /// The lab on a data folder; its ready file says where it is today.
+    Lab { data: PathBuf },
+    /// Fixed addresses.
+    Fixed { authority: String, admin_api: String, powershell: String, ca_file: Option<PathBuf>, lab: bool },
+}
+
+/// How the application signs in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub(crate) enum SavedCredential {
+    /// A certificate in a store.
+    Store { thumbprint: String, store: Option<PathBuf> },
+    /// A PFX or PEM file.
+    File { path: PathBuf, password: PasswordSource },
+}
+
+/// Where the password of a file comes from. The password itself is never kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PasswordSource {
+    /// The file opens without.
+    None,
+    /// Asked at the terminal.
+    Prompt,
+    /// The first line of a file.
+    File(PathBuf),
+    /// The file that `EXOPS_CERTIFICATE_PASSWORD_FILE` names.
+    Variable,
+}
+
+impl Profile {
+    /// Reads a profile.
+    pub(crate) fn load(name: &str) -> Result<Self, Failure> {
+        let path = path(name)?;
+        match fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|e| {
+                Failure::new(Exit::Unexpected, format!("the profile {} cannot be read: {}", path.display(), e.message()))
+                    .hint("connect again to write it anew")
+            }),
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(Failure { code: "NotConnected".to_owned(), ..Failure::new(Exit::SignIn, format!("there is no profile '{name}'")) }
+                .hint("sign in with 'exops connect --app-id … --organization … --certificate-file-path …' (--lab for a lab)")),
+            Err(e) => Err(file_failure("read", &path, &e)),
+        }
+    }
+
+    /// Writes a profile in one step, readable by its owner only.
+    pub(crate) fn save(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = path(name)?;
+        let text = toml::to_string_pretty(self).map_err(|e| Failure::new(Exit::Unexpected, format!("the profile cannot be written: {e}")))?;
+        let folder = places::profiles()?;
+        let written = fs::create_dir_all(&folder).and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+            file.write_all(text.as_bytes())?;
+            file.persist(&path).map_err(|e| e.error).map(drop)
+        });
+        written.map_err(|e| file_failure("write", &path, &e))?;
+        Ok(path)
+    }
+
+    /// Removes a profile; `false` where there was none.
+    pub(crate) fn remove(name: &str) -> Result<bool, Failure> {
+        let path = path(name)?;
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(file_failure("remove", &path, &e)),
+        }
+    }
+
+    /// Names of all profiles.
+    pub(crate) fn names() -> Result<Vec<String>, Failure> {
+        let folder = places::profiles()?;
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(file_failure("read", &folder, &e)),
+        };
+        let mut names: Vec<String> = entries
+            .filter_map(|e| e.ok()?.file_name().into_string().ok()?.strip_suffix(".toml").map(str::to_owned))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn path(name: &str) -> Result<PathBuf, Failure> {
+    let good = !name.is_empty() && name.len() <= 100 && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.')) && !name.starts_with('.');
+    if !good {
+        return Err(Failure::usage(format!("'{name}' is no name for a profile")).hint("letters, digits, '-', '_' and '.'"));
+    }
+    Ok(places::profiles()?.join(format!("{name}.toml")))
+}
+
+/// A file that cannot be used.
+pub(crate) fn file_failure(action: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let (path, reason) = (path.display(), crate::io_reason(error));
+    Failure::new(Exit::Unexpected, format!("cannot {action} {path}: {reason}")).hint("check that the path exists and that you may use it")
+}

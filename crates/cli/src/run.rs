@@ -1,0 +1,232 @@
+//! `exops run`: one cmdlet, its records on standard output and error.
+
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::time::Duration;
+
+use exops_catalogue::{Argument, Catalogue, Pipeline, UnknownNames, bind};
+use exops_psobject::{ErrorRecord, Value};
+use exops_runspace::{Ended, Fault, FaultKind, Invocation, Record, Runspace, Step, StopToken};
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::cmdlet_line::CmdletLine;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Format, Output, printable};
+use crate::profile::{self, Profile};
+use crate::session::Session;
+use crate::{output_failure, suggest, tell, words};
+
+/// How long closing may take when nobody reads any more.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Runs the cmdlet of a command line.
+pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
+    let command = words::command(&line.cmdlet, line.words)?;
+    let sent = Sent::of(&line.cmdlet, &command.arguments);
+    let bound = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).map_err(|e| sent.failure(&e.record))?;
+    let profile = Profile::load(line.global.profile.as_deref().unwrap_or(profile::DEFAULT))?;
+    let session = Session::open(&profile)?;
+    let caller = session.tokens.token().await?.caller();
+    let connection = session.connection(line.transport);
+    let correlation_id = Uuid::new_v4();
+    let invocation = Invocation::new(caller, bound, correlation_id);
+
+    let terminal = std::io::stdout().is_terminal();
+    let explicit = line.global.output;
+    let format = explicit.unwrap_or(if terminal { Format::Table } else { Format::Jsonl });
+    let width = terminal.then(terminal_width);
+    let out = BufWriter::with_capacity(64 << 10, std::io::stdout());
+    let mut shown = Shown {
+        output: Output::new(format, out, &sent.cmdlet, width),
+        sent,
+        as_json: explicit.is_some_and(Format::is_json),
+        correlation_id,
+        worst: Exit::Ok,
+    };
+    let stop = invocation.stop.clone();
+    let result = tokio::select! {
+        result = shown.all(connection.as_ref(), invocation) => result,
+        never = interrupts(stop) => never,
+    };
+    let closing = tokio::time::timeout(if result.is_ok() { Duration::from_secs(10) } else { GOODBYE }, connection.close());
+    let _ = closing.await;
+    result
+}
+
+/// The first Ctrl-C asks the cmdlet to stop; the second ends the process's waiting.
+async fn interrupts(stop: StopToken) -> Result<Exit, Failure> {
+    for again in [false, true] {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if again {
+            return Ok(Exit::Interrupted);
+        }
+        stop.stop();
+    }
+    Ok(Exit::Interrupted)
+}
+
+fn terminal_width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|w| *w >= 40).unwrap_or(120)
+}
+
+/// Records on their way out.
+struct Shown<W: Write> {
+    output: Output<W>,
+    sent: Sent,
+    as_json: bool,
+    correlation_id: Uuid,
+    worst: Exit,
+}
+
+impl<W: Write> Shown<W> {
+    async fn all(&mut self, connection: &dyn Runspace, invocation: Invocation) -> Result<Exit, Failure> {
+        let mut records = connection.invoke(invocation);
+        loop {
+            // What is there goes out before we wait for more.
+            let next = match records.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    self.output.flush().map_err(|e| output_failure(&e))?;
+                    records.next().await
+                }
+            };
+            match next {
+                Some(Step::Record(record)) => self.record(record)?,
+                Some(Step::Ended(end)) => {
+                    self.output.finish().map_err(|e| output_failure(&e))?;
+                    return self.ended(end);
+                }
+                None => {
+                    self.output.finish().map_err(|e| output_failure(&e))?;
+                    return Err(Fault::new(FaultKind::Internal, "the connection ended without telling how").into());
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, record: Record) -> Result<(), Failure> {
+        match record {
+            Record::Output(value) => self.output.object(&value).map_err(|e| output_failure(&e))?,
+            Record::Error(record) => {
+                let failure = self.identified(self.sent.failure(&record));
+                self.worst = failure.exit.filter(|_| self.worst == Exit::Ok).unwrap_or(self.worst);
+                failure.print(self.as_json);
+            }
+            Record::Warning(text) => self.say("warning", &text),
+            Record::Verbose(text) => self.say("verbose", &text),
+            Record::Debug(text) => self.say("debug", &text),
+            Record::Information(record) => self.say("information", &Value::display(&record.message)),
+            Record::Progress(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A line of another stream on standard error.
+    fn say(&self, stream: &str, text: &str) {
+        let text = printable(text);
+        match (self.as_json, stream) {
+            (true, _) => tell(&json!({ stream: text }).to_string()),
+            (false, "information") => tell(&text),
+            (false, _) => tell(&format!("{}: {text}", stream.to_uppercase())),
+        }
+    }
+
+    fn identified(&self, failure: Failure) -> Failure {
+        Failure { client_request_id: Some(self.correlation_id.to_string()), ..failure }
+    }
+
+    /// How it ended, as an exit code.
+    fn ended(&self, end: Ended) -> Result<Exit, Failure> {
+        let failure = match end {
+            Ended::Completed => return Ok(self.worst),
+            Ended::Stopped => return Ok(Exit::Interrupted),
+            Ended::Failed(record) | Ended::Refused(record) => self.sent.failure(&record),
+            Ended::Throttled(after) => Fault::new(FaultKind::Throttled(after), format!("{} was throttled, and waiting did not help", self.sent.cmdlet))
+                .with_hint(format!("try again in {} s", after.as_secs().max(1)))
+                .into(),
+            Ended::OutcomeUnknown(fault) => Failure { exit: Some(Exit::OutcomeUnknown), retryable: false, ..fault.into() },
+            Ended::SignIn(fault) | Ended::Unreachable(fault) => fault.into(),
+            other => Fault::new(FaultKind::Internal, format!("{} ended as {other:?}", self.sent.cmdlet)).into(),
+        };
+        Err(self.identified(failure))
+    }
+}
+
+/// What was sent, for telling what is wrong with it.
+struct Sent {
+    cmdlet: String,
+    parameters: Vec<String>,
+    identity: Option<String>,
+}
+
+impl Sent {
+    fn of(cmdlet: &str, arguments: &[Argument]) -> Self {
+        let parameters = arguments.iter().filter_map(|a| a.name.clone()).collect();
+        let value_after = |i: usize| arguments.get(i + 1).and_then(|a| a.value.clone());
+        let identity = arguments.iter().enumerate().find_map(|(i, a)| match &a.name {
+            Some(name) if name.eq_ignore_ascii_case("Identity") => a.value.clone().or_else(|| value_after(i)),
+            None if i == 0 => a.value.clone(),
+            _ => None,
+        });
+        let cmdlet = Catalogue::built_in().cmdlet(cmdlet).map_or_else(|| cmdlet.to_owned(), |c| c.name.to_string());
+        Self { cmdlet, parameters, identity: identity.map(|v| v.display()) }
+    }
+
+    /// An error record with what to do next, where we know.
+    fn failure(&self, record: &ErrorRecord) -> Failure {
+        let exit = Exit::of_record(record, &self.cmdlet, &self.parameters);
+        let mut failure = Failure::of_record(record, exit);
+        failure.cmdlet.clone_from(&self.cmdlet);
+        let catalogue = Catalogue::built_in();
+        let known = catalogue.cmdlet(&self.cmdlet);
+        match (exit, known) {
+            (Exit::Usage, None) => {
+                failure.code = "CommandNotFound".to_owned();
+                failure.message = format!("there is no cmdlet '{}'", self.cmdlet);
+                failure.hint = suggest::question(&suggest::near(&self.cmdlet, catalogue.cmdlets().map(|c| &*c.name)), "");
+                if failure.hint.is_empty() {
+                    failure.hint = "check the spelling: neither this program nor the service knows it".to_owned();
+                }
+            }
+            (Exit::Usage, Some(cmdlet)) => {
+                if let Some(unknown) = self.parameters.iter().find(|p| words::parameter(cmdlet, p).is_none()) {
+                    failure.code = "ParameterNotFound".to_owned();
+                    failure.message = format!("{} has no parameter '{unknown}'", self.cmdlet);
+                    failure.hint = suggest::question(&suggest::near(unknown, cmdlet.parameters.iter().map(|p| &*p.name)), "-");
+                    if failure.hint.is_empty() {
+                        let own = cmdlet.parameters.iter().filter(|p| !p.common).take(12).map(|p| format!("-{}", p.name));
+                        failure.hint = format!("some that it has: {}", own.collect::<Vec<_>>().join(" "));
+                    }
+                }
+            }
+            (Exit::Refused, _) => {
+                failure.message = format!("{} is not granted to this application: {}", self.cmdlet, failure.message);
+            }
+            (Exit::Cmdlet, _) if failure.hint.is_empty() => {
+                let shown = self.identity.as_deref().unwrap_or_default();
+                failure.hint = advice(record, shown);
+                if failure.target.is_empty() && !failure.hint.is_empty() {
+                    failure.target = shown.to_owned();
+                }
+            }
+            _ => {}
+        }
+        failure
+    }
+}
+
+/// What to do about errors of Exchange that people meet first.
+fn advice(record: &ErrorRecord, identity: &str) -> String {
+    let exception = record.exception_type();
+    if exception.ends_with("ManagementObjectNotFoundException") {
+        return format!("check the identity; similar names: exops run Get-Recipient -Filter \"DisplayName -like '*{identity}*'\"");
+    }
+    if exception.ends_with("ManagementObjectAmbiguousException") {
+        return "give something that only one object has: its primary address or its Guid".to_owned();
+    }
+    String::new()
+}

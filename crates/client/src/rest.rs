@@ -1,0 +1,385 @@
+//! A connection over the REST admin API as a runspace.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exops_adminapi::{ApiError, InvokeRequest, PAGE_SIZE, Page, link, parse_page};
+use exops_catalogue::{Catalogue, is_read};
+use exops_policy::Caller;
+use exops_psobject::{DateTime, ErrorCategory, ErrorRecord, InformationRecord, Limits, Value};
+use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Invocation, Record, RecordStream, Runspace, Step, StopToken, ended};
+use futures_util::stream;
+use secrecy::ExposeSecret as _;
+use uuid::Uuid;
+
+use crate::arguments::{self, MORE_RESULTS, ResultSize};
+use crate::http::{Answer, Cookies, Lost, Request, place};
+use crate::{Http, Token, TokenSource};
+
+/// The service ends a cmdlet after 15 minutes; this is a minute more.
+const LONGEST_CMDLET: Duration = Duration::from_secs(960);
+/// Tries of a read that meets a busy or broken far end, and of anything that is throttled.
+const TRIES: u32 = 4;
+/// First wait between tries; doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Longest wait that a far end may ask for before the call ends as throttled.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Most pages of one result.
+const PAGES: usize = 100_000;
+
+/// Runs cmdlets over `InvokeCommand`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RestConnection(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    http: Http,
+    tokens: TokenSource,
+    cookies: Cookies,
+    connection_id: Uuid,
+    closed: StopToken,
+}
+
+impl RestConnection {
+    /// A connection; nothing is sent before the first cmdlet.
+    #[must_use]
+    pub fn new(http: Http, tokens: TokenSource) -> Self {
+        Self(Arc::new(Inner { http, tokens, cookies: Cookies::default(), connection_id: Uuid::new_v4(), closed: StopToken::new() }))
+    }
+
+    /// The id under which the far end logs this connection.
+    #[must_use]
+    pub fn connection_id(&self) -> Uuid {
+        self.0.connection_id
+    }
+}
+
+impl Runspace for RestConnection {
+    fn catalogue<'a>(&'a self, _caller: &'a Caller) -> BoxFuture<'a, Result<Arc<Catalogue>, Fault>> {
+        Box::pin(async { Ok(Catalogue::built_in()) })
+    }
+
+    fn invoke(&self, invocation: Invocation) -> RecordStream {
+        let run = match Run::new(self.0.clone(), &invocation) {
+            Ok(run) => run,
+            Err(end) => return ended(end),
+        };
+        let records = stream::unfold(run, |mut run| async {
+            let step = run.next().await?;
+            Some((step, run))
+        });
+        arguments::with_local_stages(Box::pin(records), &invocation)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { self.0.closed.stop() })
+    }
+}
+
+/// One cmdlet in work: what waits to be yielded, and where the next page is.
+struct Run {
+    connection: Arc<Inner>,
+    request: InvokeRequest,
+    body: Vec<u8>,
+    is_read: bool,
+    what_if: bool,
+    result_size: ResultSize,
+    received: usize,
+    pages: usize,
+    /// The next page to fetch; `Start` before the first.
+    next: Next,
+    queue: VecDeque<Step>,
+    stop: StopToken,
+    deadline: Option<Duration>,
+}
+
+enum Next {
+    Start,
+    Page(String),
+    Nothing,
+}
+
+/// A try that gave no page: the end, or try again after a wait.
+enum Trouble {
+    End(Ended),
+    Wait(Duration),
+}
+
+impl Run {
+    fn new(connection: Arc<Inner>, invocation: &Invocation) -> Result<Self, Ended> {
+        let stage = arguments::remote_stage(invocation, "the REST admin API runs one cmdlet at a time")?;
+        let (cmdlet, parameters) = arguments::named(stage)?;
+        let result_size = ResultSize::of(stage, &parameters);
+        let what_if = parameters.iter().any(|(n, v)| n.eq_ignore_ascii_case("WhatIf") && v.as_bool() == Some(true));
+        let request = InvokeRequest {
+            cmdlet,
+            parameters,
+            max_page_size: result_size.remaining(0).min(PAGE_SIZE),
+            anchor: String::new(),
+            client_request_id: invocation.correlation_id,
+            connection_id: connection.connection_id,
+            application: "exops".to_owned(),
+        };
+        let body = request.body().map_err(|e| {
+            let mut record = ErrorRecord::new("System.Management.Automation.ParameterBindingException", e.to_string(), ErrorCategory::InvalidArgument, "");
+            record.activity = request.cmdlet.as_str().into();
+            Ended::Refused(Box::new(record))
+        })?;
+        Ok(Self {
+            is_read: is_read(&request.cmdlet) || what_if,
+            connection,
+            request,
+            body,
+            what_if,
+            result_size,
+            received: 0,
+            pages: 0,
+            next: Next::Start,
+            queue: VecDeque::new(),
+            stop: invocation.stop.clone(),
+            deadline: invocation.deadline,
+        })
+    }
+
+    async fn next(&mut self) -> Option<Step> {
+        loop {
+            if let Some(step) = self.queue.pop_front() {
+                return Some(step);
+            }
+            let url = match std::mem::replace(&mut self.next, Next::Nothing) {
+                Next::Nothing => return None,
+                Next::Start => None,
+                Next::Page(url) => Some(url),
+            };
+            match self.page(url).await {
+                Ok((page, url)) => self.take(page, &url),
+                Err(end) => self.queue.push_back(Step::Ended(end)),
+            }
+        }
+    }
+
+    /// Queues what a page brought, decides whether another follows.
+    fn take(&mut self, page: Page, url: &str) {
+        self.pages += 1;
+        let room = self.result_size.remaining(self.received);
+        let cut = page.objects.len() > room;
+        let mut push = |record: Record| self.queue.push_back(Step::Record(record));
+        let count = page.objects.len().min(room);
+        page.objects.into_iter().take(count).for_each(|o| push(Record::Output(o)));
+        page.errors.iter().for_each(|text| push(Record::Error(Box::new(partial_error(&self.request.cmdlet, text)))));
+        self.received += count;
+        let more_left = cut || page.next_link.is_some();
+        let go_on = page.next_link.filter(|_| !cut && self.result_size.remaining(self.received) > 0);
+        let mut told = false;
+        for warning in page.warnings {
+            let is_more = warning.starts_with(MORE_RESULTS.split('.').next().unwrap_or_default());
+            // While pages follow, "there are more" is not news.
+            if !(is_more && go_on.is_some()) {
+                told |= is_more;
+                push(Record::Warning(warning));
+            }
+        }
+        if let Some(text) = page.confirmation {
+            let text: Value = if self.what_if { format!("What if: {text}").into() } else { text.into() };
+            push(Record::Information(Box::new(InformationRecord {
+                message: text,
+                source: self.request.cmdlet.as_str().into(),
+                time: now(),
+                tags: vec!["PSHOST".into()],
+            })));
+        }
+        match go_on {
+            None => {
+                if more_left && !told {
+                    push(Record::Warning(MORE_RESULTS.into()));
+                }
+                self.queue.push_back(Step::Ended(Ended::Completed));
+            }
+            Some(_) if self.pages >= PAGES => self.queue.push_back(Step::Ended(protocol(format!("the result has more than {PAGES} pages")).into())),
+            Some(next) => match link::follow(&next, url, &["outlook.com", "office365.com", "office365.us", "partner.outlook.cn"]) {
+                Ok(next) => self.next = Next::Page(next),
+                Err(e) => self.queue.push_back(Step::Ended(protocol(e.to_string()).into())),
+            },
+        }
+    }
+
+    /// Fetches one page; `None` is the first. Answers it with the URL that it came from.
+    async fn page(&mut self, url: Option<String>) -> Result<(Page, String), Ended> {
+        let connection = self.connection.clone();
+        if connection.closed.is_stopped() {
+            return Err(Ended::Unreachable(Fault::new(FaultKind::Unreachable, "the connection was closed")));
+        }
+        let mut tries = 0;
+        let mut token = connection.tokens.token().await?;
+        let mut renewed = false;
+        let tenant = connection.tokens.endpoint().tenant_id.unwrap_or(token.claims().tenant_id);
+        self.request.anchor = InvokeRequest::system_mailbox_anchor(tenant);
+        let url = url.unwrap_or_else(|| InvokeRequest::url(&connection.tokens.endpoint().admin_api, &tenant.to_string()));
+        let stop = self.stop.clone();
+        loop {
+            tries += 1;
+            let answer = tokio::select! {
+                biased;
+                () = stop.stopped() => return Err(self.stopped(tries > 1 || self.pages > 0)),
+                answer = self.exchange(&connection, &url, &token) => answer,
+            };
+            let trouble = match answer {
+                Err(lost) => self.lost(lost, tries),
+                Ok(answer) if answer.status == 401 && !renewed => {
+                    renewed = true;
+                    token = connection.tokens.renew(&token).await?;
+                    continue;
+                }
+                Ok(answer) => match parse_page(answer.status, &answer.headers, &answer.body, &Limits::default()) {
+                    Ok(page) => return Ok((page, url)),
+                    Err(error) => self.refused(*error, &answer, &url, &token, tries),
+                },
+            };
+            match trouble {
+                Trouble::End(end) => return Err(end),
+                Trouble::Wait(wait) => {
+                    tracing::info!(cmdlet = %self.request.cmdlet, milliseconds = wait.as_millis(), "trying again");
+                    tokio::select! {
+                        () = stop.stopped() => return Err(Ended::Stopped),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+            token = connection.tokens.token().await?;
+        }
+    }
+
+    async fn exchange(&self, connection: &Inner, url: &str, token: &Token) -> Result<Answer, Lost> {
+        let mut headers = self.request.headers();
+        connection.cookies.add_to(&mut headers);
+        let bearer = token.bearer();
+        let request = Request {
+            method: http::Method::POST,
+            url,
+            headers,
+            authorization: Some(bearer.expose_secret()),
+            body: self.body.clone(),
+            timeout: self.deadline.unwrap_or(LONGEST_CMDLET),
+        };
+        let answer = connection.http.send(request).await?;
+        connection.cookies.take_from(&answer);
+        tracing::debug!(cmdlet = %self.request.cmdlet, status = answer.status, request_id = answer.header("request-id"), "answered");
+        Ok(answer)
+    }
+
+    /// A stop while a request is out: a read is simply given up; a write may have been carried out.
+    fn stopped(&self, _after_answer: bool) -> Ended {
+        if self.is_read {
+            return Ended::Stopped;
+        }
+        Ended::OutcomeUnknown(self.unknown("it was interrupted while it ran"))
+    }
+
+    fn unknown(&self, why: &str) -> Fault {
+        Fault::new(FaultKind::Unreachable, format!("nobody can tell whether {} was carried out: {why}", self.request.cmdlet))
+            .with_code("OutcomeUnknown")
+            .with_hint("read the object back before you try again; Search-AdminAuditLog shows what was carried out")
+    }
+
+    fn lost(&self, lost: Lost, tries: u32) -> Trouble {
+        if lost.sent && !self.is_read {
+            return Trouble::End(Ended::OutcomeUnknown(Fault { request_id: lost.fault.request_id, ..self.unknown(&lost.fault.message) }));
+        }
+        // Not reached at all is told at once; a read that was cut off is worth another try.
+        let again = lost.sent && tries < TRIES && lost.fault.code == "ConnectionLost";
+        if again { Trouble::Wait(FIRST_WAIT * 2u32.pow(tries - 1)) } else { Trouble::End(lost.fault.into()) }
+    }
+
+    /// An answer that is not a page.
+    fn refused(&self, error: ApiError, answer: &Answer, url: &str, token: &Token, tries: u32) -> Trouble {
+        let mut record = error.record;
+        if record.activity.is_empty() {
+            record.activity = self.request.cmdlet.as_str().into();
+        }
+        let fault = |kind: FaultKind, text: String| {
+            let mut fault = Fault::new(kind, text).with_code(format!("HTTP{}", error.status));
+            fault.request_id = error.request_id.clone();
+            fault
+        };
+        let back_off = FIRST_WAIT * 2u32.pow(tries - 1);
+        Trouble::End(match error.status {
+            401 => Ended::SignIn(no_permission(fault(FaultKind::SignIn, format!("{} does not accept the token: {}", place(url), record.message)), token)),
+            403 => {
+                record.recommended_action = Some(missing_role(token).into());
+                Ended::Refused(record)
+            }
+            429 => {
+                let wait = error.retry_after.unwrap_or(back_off);
+                if tries < TRIES && wait <= LONGEST_WAIT {
+                    return Trouble::Wait(wait);
+                }
+                Ended::Throttled(wait)
+            }
+            300..=399 => {
+                let location = answer.header("Location").unwrap_or("nowhere");
+                let text = format!("{} redirects to '{}'", place(url), location.chars().take(200).collect::<String>());
+                Ended::Unreachable(fault(FaultKind::Protocol, text).with_hint("redirects are not followed: connect with --endpoint to that host if you trust it"))
+            }
+            500..=599 => {
+                if self.is_read && tries < TRIES {
+                    return Trouble::Wait(error.retry_after.filter(|w| *w <= LONGEST_WAIT).unwrap_or(back_off));
+                }
+                if error.structured {
+                    Ended::Failed(record)
+                } else if self.is_read {
+                    Ended::Unreachable(fault(FaultKind::Unreachable, format!("{} failed: {}", place(url), record.message)).with_hint("try again later"))
+                } else {
+                    Ended::OutcomeUnknown(fault(FaultKind::Unreachable, self.unknown(&record.message).message).with_hint(self.unknown("").hint))
+                }
+            }
+            _ if error.structured => Ended::Failed(record),
+            200..=299 if !self.is_read => Ended::OutcomeUnknown(self.unknown(&record.message)),
+            _ => Ended::Unreachable(
+                fault(FaultKind::Protocol, format!("{} did not answer as an admin API does: {}", place(url), record.message)).with_hint("check --endpoint"),
+            ),
+        })
+    }
+}
+
+fn protocol(text: String) -> Fault {
+    Fault::new(FaultKind::Protocol, text)
+}
+
+fn now() -> DateTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    DateTime::from_unix_milliseconds(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A text of `@adminapi.errors`: the service gives no more than that.
+fn partial_error(cmdlet: &str, text: &str) -> ErrorRecord {
+    let mut record = ErrorRecord::new("System.Exception", text, ErrorCategory::NotSpecified, "Write-ErrorMessage");
+    record.activity = cmdlet.into();
+    record
+}
+
+fn no_permission(mut fault: Fault, token: &Token) -> Fault {
+    let claims = token.claims();
+    fault.hint = if claims.app_roles.is_empty() {
+        format!(
+            "application {} has no app role in this tenant: grant it {} (a lab: exops lab app create --app-role …; Entra: API permissions, admin consent)",
+            claims.app_id,
+            exops_policy::EXCHANGE_MANAGE_AS_APP
+        )
+    } else {
+        "connect again; if it stays, check that endpoint and authority belong to the same organisation".to_owned()
+    };
+    fault
+}
+
+/// The template id that every app-only token carries and that is no role.
+const NO_ROLE: Uuid = Uuid::from_u128(0x0997_a1d0_0d1d_4acb_b408_d5ca_7312_1e90);
+
+fn missing_role(token: &Token) -> String {
+    let claims = token.claims();
+    if claims.directory_roles.iter().all(|role| *role == NO_ROLE) {
+        format!("application {} has no directory role: assign it one such as Exchange Administrator, then connect again", claims.app_id)
+    } else {
+        format!("no role of application {} grants this command; 'exops status' shows its roles", claims.app_id)
+    }
+}

@@ -1,0 +1,138 @@
+//! Filters of reading cmdlets: checked against the noun, and answered from the index where that is possible.
+
+use std::collections::BTreeSet;
+
+use exops_filter::{Filter, Operator, parse_opath};
+use exops_psobject::{DateTime, Value};
+use exops_runspace::BoxFuture;
+use exops_store::{Lookup, Position, StoreError, TenantStore};
+use uuid::Uuid;
+
+use crate::nouns::{Form, Noun, Property, Type};
+use crate::parameters::parse_time;
+use crate::values::{UNLIMITED, fold, parse_size};
+
+/// Candidates that the index may answer with; walking the list is as good when there are more.
+const CANDIDATES: u32 = 20_000;
+
+/// Reads a filter text for a noun: names become canonical, literals get the type of their property.
+///
+/// Answers why it is not valid: syntax, a property that cannot be filtered on or is hidden from the caller, a literal
+/// that is no value of the property.
+pub(crate) fn read(text: &str, noun: &'static Noun, hidden: &[String]) -> Result<Filter, String> {
+    let filter = parse_opath(text).map_err(|error| error.to_string())?;
+    check(filter, noun, hidden)
+}
+
+fn check(filter: Filter, noun: &'static Noun, hidden: &[String]) -> Result<Filter, String> {
+    let all = |parts: Vec<Filter>| parts.into_iter().map(|part| check(part, noun, hidden)).collect::<Result<Vec<_>, _>>();
+    Ok(match filter {
+        Filter::All => Filter::All,
+        Filter::And(parts) => Filter::And(all(parts)?),
+        Filter::Or(parts) => Filter::Or(all(parts)?),
+        Filter::Not(part) => Filter::Not(Box::new(check(*part, noun, hidden)?)),
+        Filter::Compare { property, operator, value } => {
+            let known = noun.property(&property).filter(|p| p.filterable && !hidden.contains(&p.name.to_lowercase()));
+            let cmdlet = noun.get.as_ref().map_or("", |get| &get.cmdlet);
+            let Some(known) = known else { return Err(format!("\"{property}\" is not a filterable property of {cmdlet}.")) };
+            let value = literal(known, operator, value)?;
+            Filter::Compare { property: known.name.to_string(), operator, value }
+        }
+    })
+}
+
+/// A literal in the form in which [`crate::values::to_filter`] gives the property.
+fn literal(property: &Property, operator: Operator, value: Value) -> Result<Value, String> {
+    if value.is_null() || matches!(operator, Operator::Like | Operator::NotLike) {
+        return Ok(value);
+    }
+    fn typed(kind: &Type, value: &Value) -> Option<Value> {
+        let text = value.display();
+        Some(match &kind.form {
+            Form::List(item) => return typed(item, value),
+            Form::Bool => match (value, text.trim_start_matches('$').to_ascii_lowercase().as_str()) {
+                (Value::Bool(flag), _) => Value::Bool(*flag),
+                (_, "true" | "1") => Value::Bool(true),
+                (_, "false" | "0") => Value::Bool(false),
+                _ => return None,
+            },
+            Form::Int16 | Form::Int32 | Form::UInt32 => Value::I64(text.trim().parse().ok()?),
+            Form::UnlimitedSize | Form::UnlimitedNumber if text.eq_ignore_ascii_case(UNLIMITED) => UNLIMITED.into(),
+            Form::Size | Form::UnlimitedSize => Value::I64(i64::try_from(parse_size(&text)?).ok()?),
+            Form::UnlimitedNumber => Value::I64(text.trim().parse().ok()?),
+            Form::DateTime | Form::DateTimeUtc => Value::DateTime(match value {
+                Value::DateTime(time) => *time,
+                _ => parse_time(&text).map(DateTime::to_utc)?,
+            }),
+            Form::Guid => Uuid::try_parse(text.trim()).ok()?.to_string().into(),
+            Form::Enum { members, .. } => members.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()))?.0.clone().into(),
+            Form::Text | Form::Uri | Form::Object => text.into(),
+        })
+    }
+    typed(&property.kind, &value).ok_or_else(|| {
+        let members = match &property.kind.form {
+            Form::Enum { members, .. } => {
+                format!(" It must be one of {}.", members.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", "))
+            }
+            _ => String::new(),
+        };
+        format!("\"{}\" is not a value of the property {} ({}).{members}", value.display(), property.name, property.kind.name)
+    })
+}
+
+/// Where the objects stand that can match, from the index, in list order; `None` when the list must be walked. What it
+/// answers still has to be evaluated: the index knows one clause, not the whole filter.
+pub(crate) fn candidates<'a>(
+    store: &'a TenantStore,
+    listing: &'a str,
+    indexed: &'a Noun,
+    filter: &'a Filter,
+) -> BoxFuture<'a, Result<Option<BTreeSet<Position>>, StoreError>> {
+    Box::pin(async move {
+        match filter {
+            Filter::All | Filter::Not(_) => Ok(None),
+            Filter::And(parts) => {
+                for part in parts {
+                    if let Some(found) = candidates(store, listing, indexed, part).await? {
+                        return Ok(Some(found));
+                    }
+                }
+                Ok(None)
+            }
+            Filter::Or(parts) => {
+                let mut union = BTreeSet::new();
+                for part in parts {
+                    match candidates(store, listing, indexed, part).await? {
+                        Some(found) => union.extend(found),
+                        None => return Ok(None),
+                    }
+                }
+                Ok((union.len() <= CANDIDATES as usize).then_some(union))
+            }
+            Filter::Compare { property, operator, value } => {
+                let Some(property) = indexed.property(property).filter(|p| p.indexed) else { return Ok(None) };
+                match lookup(*operator, value) {
+                    Some(lookup) => store.candidates(listing, &property.name, &lookup, CANDIDATES).await,
+                    None => Ok(None),
+                }
+            }
+        }
+    })
+}
+
+fn lookup(operator: Operator, value: &Value) -> Option<Lookup> {
+    match (operator, value) {
+        (Operator::Equal, Value::Bool(flag)) => Some(Lookup::Numbers(i64::from(*flag), i64::from(*flag))),
+        (Operator::Equal, Value::I64(number)) => Some(Lookup::Numbers(*number, *number)),
+        (Operator::Equal, Value::String(text)) => Some(fold(text)).filter(|t| !t.is_empty()).map(Lookup::Text),
+        (Operator::Like, Value::String(text)) => {
+            let text = fold(text);
+            match text.find('*') {
+                None if !text.is_empty() => Some(Lookup::Text(text)),
+                Some(star) if star > 0 && star + 1 == text.len() => Some(Lookup::Prefix(text[..star].to_owned())),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! One organisation's objects: from stored bodies to what cmdlets show, and to the rows that find them.
+
+use std::collections::HashMap;
+
+use exops_psobject::{Properties, PsObject, Value};
+use exops_store::{Identity, IndexValue, Object, PropertyIndex, StoreError};
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use crate::nouns::{Default, Form, Noun, Property, Type, noun, nouns};
+use crate::values::{fold, smtp_address, to_filter, to_wire};
+
+/// An object with its body read.
+///
+/// A body is a JSON object of the values that differ from the noun's defaults, by property name. Types stand in the
+/// noun table and nowhere else, so a body is small, quick to read, and cannot disagree with the table. Values of
+/// properties that the noun does not show (a mailbox's department) are kept too: views show them.
+#[derive(Debug, Clone)]
+pub(crate) struct Entity {
+    pub(crate) id: Uuid,
+    pub(crate) noun: &'static Noun,
+    pub(crate) values: Map<String, Json>,
+}
+
+impl Entity {
+    pub(crate) fn read(object: &Object) -> Result<Self, StoreError> {
+        let corrupt = |reason: String| StoreError::Corrupt { what: "directory object", reason };
+        let noun = noun(&object.noun).ok_or_else(|| corrupt(format!("unknown noun {}", object.noun)))?;
+        let values = serde_json::from_slice(&object.body).map_err(|e| corrupt(e.to_string()))?;
+        Ok(Self { id: object.id, noun, values })
+    }
+}
+
+/// What is known of an organisation beside its objects: names for templates, and the defaults they give.
+#[derive(Debug)]
+pub(crate) struct Organization {
+    defaults: HashMap<&'static str, Vec<Given>>,
+}
+
+/// A default with its templates filled in: stored form and wire form.
+#[derive(Debug)]
+enum Given {
+    Value(Json, Value),
+    Same(usize),
+}
+
+static NULL: Json = Json::Null;
+
+impl Organization {
+    /// `name` is the initial domain, `forest` and `server` the host names that objects show.
+    pub(crate) fn new(name: &str, forest: &str, server: &str) -> Self {
+        let fill = |text: &str| text.replace("{organization}", name).replace("{forest}", forest).replace("{server}", server);
+        let given = |noun: &Noun, property: &Property| match &property.default {
+            Default::Same(other) => noun.position(other).map_or(Given::Value(Json::Null, Value::Null), Given::Same),
+            Default::Raw(json) => {
+                let json = match json {
+                    Json::String(text) => fill(text).into(),
+                    Json::Array(items) => items.iter().map(|i| i.as_str().map_or_else(|| i.clone(), |t| fill(t).into())).collect(),
+                    other => other.clone(),
+                };
+                let wire = to_wire(&property.kind, &json);
+                Given::Value(json, wire)
+            }
+        };
+        let all = |noun: &'static Noun| (&*noun.name, noun.properties.iter().map(|p| given(noun, p)).collect());
+        Self { defaults: nouns().iter().map(all).collect() }
+    }
+
+    /// The stored form of a property of an object: its own value, its noun's default, else that of a view.
+    pub(crate) fn stored<'a>(&'a self, entity: &'a Entity, view: &'static Noun, name: &str) -> &'a Json {
+        if let Some(json) = entity.values.get(name) {
+            return json;
+        }
+        for noun in [entity.noun, view] {
+            if let Some(position) = noun.position(name) {
+                return match self.given(noun, position) {
+                    Some(Given::Value(json, _)) => json,
+                    Some(Given::Same(other)) => noun.properties.get(*other).map_or(&NULL, |p| self.stored(entity, view, &p.name)),
+                    None => &NULL,
+                };
+            }
+        }
+        &NULL
+    }
+
+    fn given(&self, noun: &Noun, position: usize) -> Option<&Given> {
+        self.defaults.get(&*noun.name).and_then(|all| all.get(position))
+    }
+
+    /// A text property, empty where there is none.
+    pub(crate) fn text<'a>(&'a self, entity: &'a Entity, name: &str) -> &'a str {
+        self.stored(entity, entity.noun, name).as_str().unwrap_or_default()
+    }
+
+    /// The object as a cmdlet of `view` shows it, without the properties that must not leave (folded names).
+    pub(crate) fn show(&self, entity: &Entity, view: &'static Noun, hidden: &[String]) -> Value {
+        let mut properties = Properties::with_capacity(view.properties.len());
+        for (position, property) in view.properties.iter().enumerate() {
+            if !hidden.is_empty() && hidden.contains(&property.name.to_lowercase()) {
+                continue;
+            }
+            // The default's wire form was made once; most properties of most objects are defaults.
+            let own = entity.values.contains_key(&*property.name) || !std::ptr::eq(entity.noun, view);
+            let value = match self.given(view, position).filter(|_| !own) {
+                Some(Given::Value(_, wire)) => wire.clone(),
+                _ => to_wire(&property.kind, self.stored(entity, view, &property.name)),
+            };
+            properties.push(property.name.clone(), value);
+        }
+        let name = self.text(entity, "Name").into();
+        PsObject { to_string: Some(name), ..PsObject::typed(view.chain.clone(), properties) }.into()
+    }
+
+    /// A property as filters compare it.
+    pub(crate) fn filter_value(&self, entity: &Entity, view: &'static Noun, name: &str) -> Option<Value> {
+        let property = view.property(name)?;
+        Some(to_filter(&property.kind, self.stored(entity, view, &property.name)))
+    }
+
+    /// Organisational unit and name: what audit entries and messages call the object.
+    pub(crate) fn canonical_name(&self, entity: &Entity) -> String {
+        let (unit, name) = (self.text(entity, "OrganizationalUnit"), self.text(entity, "Name"));
+        if unit.is_empty() { name.to_owned() } else { format!("{unit}/{name}") }
+    }
+
+    /// The rows to store: the object and everything that finds it.
+    pub(crate) fn rows(&self, entity: &Entity) -> Result<(Object, Vec<Identity>, Vec<PropertyIndex>), StoreError> {
+        let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "directory object", reason: e.to_string() };
+        let sort = match self.text(entity, "DisplayName") {
+            "" => self.text(entity, "Name"),
+            name => name,
+        };
+        let object = Object {
+            id: entity.id,
+            noun: entity.noun.name.to_string(),
+            listing: entity.noun.listed_as().to_owned(),
+            sort: fold(sort),
+            revision: 0,
+            body: serde_json::to_vec(&entity.values).map_err(corrupt)?,
+        };
+        Ok((object, self.identities(entity), self.index(entity)))
+    }
+
+    fn identities(&self, entity: &Entity) -> Vec<Identity> {
+        let mut identities = Vec::new();
+        let mut add = |kind: &str, unique: bool, text: &str| {
+            let text = fold(smtp_address(text).unwrap_or(text));
+            if !text.is_empty() {
+                identities.push(Identity { kind: kind.to_owned(), value: text, exclusive: unique });
+            }
+        };
+        for finder in &entity.noun.finders {
+            for property in &finder.properties {
+                match self.stored(entity, entity.noun, property) {
+                    Json::String(text) => add(&finder.kind, finder.unique, text),
+                    Json::Array(items) => items.iter().filter_map(Json::as_str).for_each(|text| add(&finder.kind, finder.unique, text)),
+                    _ => {}
+                }
+            }
+        }
+        add("canonical", true, &self.canonical_name(entity));
+        identities
+    }
+
+    fn index(&self, entity: &Entity) -> Vec<PropertyIndex> {
+        let view = noun(entity.noun.listed_as()).unwrap_or(entity.noun);
+        let mut rows = Vec::new();
+        for property in view.properties.iter().filter(|p| p.indexed) {
+            let stored = self.stored(entity, view, &property.name);
+            index_values(&property.kind, stored, &mut |value| rows.push(PropertyIndex { property: property.name.to_string(), value }));
+        }
+        rows
+    }
+}
+
+/// The values of the index of properties for a stored value: what [`to_filter`] gives, folded. Null has none.
+fn index_values(kind: &Type, stored: &Json, add: &mut impl FnMut(IndexValue)) {
+    match (&kind.form, to_filter(kind, stored)) {
+        (_, Value::Bool(flag)) => add(IndexValue::Number(i64::from(flag))),
+        (_, Value::I64(number)) => add(IndexValue::Number(number)),
+        (_, Value::DateTime(time)) => add(IndexValue::Number(time.unix_milliseconds())),
+        (Form::List(_), Value::Object(list)) => {
+            list.list().into_iter().flatten().filter_map(Value::as_str).for_each(|text| add(IndexValue::Text(fold(text))));
+        }
+        (_, value) => value.as_str().into_iter().for_each(|text| add(IndexValue::Text(fold(text)))),
+    }
+}

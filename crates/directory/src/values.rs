@@ -1,0 +1,191 @@
+//! Values of the noun table: from their stored form to what leaves, and from what a client sends to the stored form.
+
+use exops_psobject::{Base, DateTime, DateTimeKind, ListKind, PsObject, Value};
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::nouns::{Form, Type};
+
+/// Units of `ByteQuantifiedSize`, largest first.
+const UNITS: [(&str, u64); 5] = [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10), ("B", 1)];
+
+/// The word for "no limit".
+pub(crate) const UNLIMITED: &str = "Unlimited";
+
+/// The value that leaves for a stored one. A stored value that does not fit its type becomes null.
+pub(crate) fn to_wire(kind: &Type, stored: &Json) -> Value {
+    let object = |text: &str| Value::from(PsObject { type_names: kind.chain.clone(), to_string: Some(text.into()), ..PsObject::default() });
+    let converted = match (&kind.form, stored) {
+        (_, Json::Null) => Some(Value::Null),
+        (Form::Text, Json::String(text)) => Some(text.as_str().into()),
+        (Form::Uri, Json::String(text)) => Some(Value::Uri(text.as_str().into())),
+        (Form::Bool, Json::Bool(flag)) => Some(Value::Bool(*flag)),
+        (Form::Guid, Json::String(text)) => Uuid::try_parse(text).ok().map(Value::Guid),
+        (Form::Object, Json::String(text)) => Some(object(text)),
+        (Form::UnlimitedSize | Form::UnlimitedNumber, Json::String(text)) => Some(object(text)),
+        (Form::Enum { wide, members }, Json::String(text)) => members.iter().find(|(name, _)| **name == **text).map(|(name, number)| {
+            let number = if *wide { Value::I64(*number) } else { i32::try_from(*number).map_or(Value::Null, Value::I32) };
+            let base = Base::Primitive(number);
+            Value::from(PsObject { type_names: kind.chain.clone(), to_string: Some(name.clone()), base, ..PsObject::default() })
+        }),
+        (Form::List(item), Json::Array(items)) => {
+            let base = Base::List(ListKind::List, items.iter().map(|i| to_wire(item, i)).collect());
+            Some(Value::from(PsObject { type_names: kind.chain.clone(), base, ..PsObject::default() }))
+        }
+        (form, Json::Number(number)) => number.as_i64().and_then(|n| match form {
+            Form::Int16 => i16::try_from(n).ok().map(Value::I16),
+            Form::Int32 => i32::try_from(n).ok().map(Value::I32),
+            Form::UInt32 => u32::try_from(n).ok().map(Value::U32),
+            Form::DateTimeUtc => Some(DateTime::from_unix_milliseconds(n).into()),
+            Form::DateTime => {
+                let utc = DateTime::from_unix_milliseconds(n);
+                DateTime::from_ticks(utc.ticks(), DateTimeKind::Local(0)).map(Value::DateTime)
+            }
+            Form::Size | Form::UnlimitedSize => u64::try_from(n).ok().map(|n| object(&size_text(n))),
+            Form::UnlimitedNumber => Some(object(&n.to_string())),
+            _ => None,
+        }),
+        _ => None,
+    };
+    converted.unwrap_or_else(|| {
+        tracing::error!(kind = &*kind.name, "a stored value does not fit its type");
+        Value::Null
+    })
+}
+
+/// A stored value as filters compare it: text, number (sizes in bytes), boolean, time, list of these, or null. Text
+/// that is not set is null. An SMTP address can be named with and without its prefix.
+pub(crate) fn to_filter(kind: &Type, stored: &Json) -> Value {
+    match (&kind.form, stored) {
+        (Form::DateTime | Form::DateTimeUtc, Json::Number(n)) => DateTime::from_unix_milliseconds(n.as_i64().unwrap_or_default()).into(),
+        (_, Json::Number(n)) => Value::I64(n.as_i64().unwrap_or_default()),
+        (_, Json::Bool(flag)) => Value::Bool(*flag),
+        (_, Json::String(text)) if !text.is_empty() => text.as_str().into(),
+        (Form::List(item), Json::Array(items)) if !items.is_empty() => {
+            let bare = items.iter().filter_map(Json::as_str).filter_map(smtp_address);
+            PsObject::from_list(items.iter().map(|i| to_filter(item, i)).chain(bare.map(Value::from)).collect()).into()
+        }
+        _ => Value::Null,
+    }
+}
+
+/// The text that audit entries and errors show.
+pub(crate) fn to_text(kind: &Type, stored: &Json) -> String {
+    to_wire(kind, stored).display()
+}
+
+/// The address of `smtp:…` in any case.
+pub(crate) fn smtp_address(proxy: &str) -> Option<&str> {
+    proxy.split_at_checked(5).filter(|(prefix, _)| prefix.eq_ignore_ascii_case("smtp:")).map(|(_, address)| address)
+}
+
+/// Text as identities, indexes and orders hold it.
+pub(crate) fn fold(text: &str) -> String {
+    text.trim().to_lowercase()
+}
+
+/// The stored form of a value that a client sent for a property of that type, or why it is none.
+pub(crate) fn from_client(kind: &Type, length: Option<(usize, usize)>, value: &Value) -> Result<Json, String> {
+    let text = || value.display();
+    match &kind.form {
+        Form::Text => {
+            let text = if value.is_null() { String::new() } else { text() };
+            let count = text.chars().count();
+            match length {
+                Some((min, max)) if count < min || count > max => Err(format!("It has {count} characters; {min} to {max} are allowed.")),
+                _ => Ok(if text.is_empty() { Json::Null } else { text.into() }),
+            }
+        }
+        Form::Bool => match (value.as_bool(), text().trim_start_matches('$').to_ascii_lowercase().as_str()) {
+            (Some(flag), _) => Ok(flag.into()),
+            (None, "true" | "1") => Ok(true.into()),
+            (None, "false" | "0") => Ok(false.into()),
+            _ => Err("It must be $true or $false.".to_owned()),
+        },
+        Form::Size | Form::UnlimitedSize => {
+            let text = text();
+            if matches!(kind.form, Form::UnlimitedSize) && text.trim().eq_ignore_ascii_case(UNLIMITED) {
+                return Ok(UNLIMITED.into());
+            }
+            let bytes = match value.as_i64() {
+                Some(number) => u64::try_from(number).ok(),
+                None => parse_size(&text),
+            };
+            bytes
+                .filter(|b| i64::try_from(*b).is_ok())
+                .map(Json::from)
+                .ok_or_else(|| "It must be a size such as 49.5GB, 100 MB or a number of bytes, or Unlimited.".to_owned())
+        }
+        Form::Object if &*kind.name == "ProxyAddress" => {
+            let text = text();
+            let address = smtp_address(text.trim()).unwrap_or(text.trim());
+            match address {
+                "" => Ok(Json::Null),
+                address if is_smtp_address(address) => Ok(format!("smtp:{address}").into()),
+                _ => Err("It must be an SMTP address such as smtp:ann@contoso.com.".to_owned()),
+            }
+        }
+        _ => Err("Values of this type cannot be set.".to_owned()),
+    }
+}
+
+/// `local@domain` as far as Exchange checks it: one `@`, no blanks or control characters, a domain of labels.
+fn is_smtp_address(text: &str) -> bool {
+    let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.chars().all(|c| c.is_alphanumeric() || c == '-') && !l.starts_with('-');
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let local_fits =
+        !local.is_empty() && local.len() <= 64 && !local.chars().any(|c| c.is_whitespace() || c.is_control() || c == '<' || c == '>');
+    local_fits && domain.len() <= 255 && domain.split('.').all(label)
+}
+
+/// `49.5 GB (53,150,220,288 bytes)`: the largest unit that gives at least one, four significant digits.
+pub(crate) fn size_text(bytes: u64) -> String {
+    let (unit, factor) = UNITS.into_iter().find(|(_, factor)| bytes >= *factor).unwrap_or(("B", 1));
+    #[allow(clippy::cast_precision_loss, reason = "four digits are shown")]
+    let amount = bytes as f64 / factor as f64;
+    let decimals = match amount {
+        a if a < 10.0 => 3,
+        a if a < 100.0 => 2,
+        a if a < 1000.0 => 1,
+        _ => 0,
+    };
+    let amount = format!("{amount:.decimals$}");
+    let amount = if amount.contains('.') { amount.trim_end_matches('0').trim_end_matches('.') } else { &amount };
+    format!("{amount} {unit} ({} bytes)", grouped(bytes))
+}
+
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Reads `49.5GB`, `50 GB`, a number of bytes, or the display form, whose exact number counts.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    if let Some((_, exact)) = text.split_once('(') {
+        let digits = exact.strip_suffix(')')?.trim().strip_suffix("bytes")?.trim().replace(',', "");
+        return digits.parse().ok();
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let factor = match unit.trim() {
+        "" => 1,
+        unit => UNITS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?.1,
+    };
+    let number = number.replace(',', "");
+    let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
+    if whole.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+    let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? * u128::from(factor) / scale };
+    whole.checked_add(u64::try_from(part).ok()?)
+}

@@ -1,0 +1,58 @@
+//! Answers that both front ends give.
+
+use axum::body::Body;
+use exops_adminapi::ErrorBody;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body as _, Incoming};
+use serde_json::json;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Longest time in which a body must have come.
+const BODY_READ: Duration = Duration::from_secs(60);
+
+/// An answer with a whole body, so that it goes out with its length.
+pub(crate) fn whole<'a>(status: u16, headers: impl IntoIterator<Item = (&'a str, String)>, body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// A short JSON error outside any cmdlet.
+pub(crate) fn error(status: u16, code: &str, message: &str) -> Response<Body> {
+    let body = json!({"error": {"code": code, "message": message}}).to_string().into_bytes();
+    whole(status, [("Content-Type", "application/json; charset=utf-8".to_owned())], body)
+}
+
+/// The answer after a failure of our own.
+pub(crate) fn internal(request_id: Uuid) -> Response<Body> {
+    error(500, "InternalServerError", &format!("the request failed inside the server; its id is {request_id}"))
+}
+
+/// An error envelope as an answer.
+pub(crate) fn envelope(error: ErrorBody) -> Response<Body> {
+    whole(error.status, error.headers, error.body)
+}
+
+/// Reads a request body.
+///
+/// # Errors
+/// The HTTP status to answer with: 413 above the limit (before anything is read where the length is announced), 408
+/// when it does not come, 400 when it breaks off.
+pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Vec<u8>, u16> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(413);
+    }
+    match tokio::time::timeout(BODY_READ, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(408),
+        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(413),
+        Ok(Err(_)) => Err(400),
+    }
+}

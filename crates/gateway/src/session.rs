@@ -1,0 +1,389 @@
+//! The session layer: what stands between a front end and the runspace.
+//!
+//! Bind against what the caller may see → decide → make the intent durable → run → close the intent. A command that is
+//! refused on the way and was no read leaves an entry too.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use exops_audit::{Actor, Ending, Intent, IntentId, Outcome, Parameter};
+use exops_catalogue::{BoundCommand, BoundPipeline, Catalogue, Command, Pipeline, Stage, UnknownNames, bind, is_read};
+use exops_policy::{Caller, Decision, Denial, Principal, Request, Rights, RoleModel, decide};
+use exops_psobject::{ErrorCategory, ErrorRecord, Value};
+use exops_runspace::{Confirm, Ended, Fault, Host, Invocation, Record, RecordStream, Runspace, Step, StopToken, ended, run_local_stages};
+use exops_store::Store;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::mpsc;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::{Clock, trail};
+
+/// The service ends a cmdlet that runs longer (documented limit of the REST service; kept for both front ends).
+pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Records on their way to a front end. A slow consumer stops the runspace after that many.
+const QUEUE: usize = 64;
+
+/// Commands of the restricted session itself: they run here or nowhere, and are not audited.
+const SESSION_COMMANDS: [&str; 9] = [
+    "Out-Default",
+    "Exit-PSSession",
+    "Clear-Host",
+    "Select-Object",
+    "Measure-Object",
+    "Where-Object",
+    "ForEach-Object",
+    "Sort-Object",
+    "prompt",
+];
+
+/// One pipeline as a front end hands it over.
+pub(crate) struct Call {
+    /// For whom.
+    pub(crate) caller: Caller,
+    /// What, as sent.
+    pub(crate) pipeline: Pipeline,
+    /// Objects piped in.
+    pub(crate) input: Vec<Value>,
+    /// What an explicit `-Confirm:$true` leads to. Without one a cmdlet is carried out.
+    pub(crate) on_confirm: Confirm,
+    /// The way back for prompts.
+    pub(crate) host: Option<Arc<dyn Host>>,
+    /// Stops it.
+    pub(crate) stop: StopToken,
+    /// Id of the request or pipeline.
+    pub(crate) correlation_id: Uuid,
+}
+
+/// Shared by both front ends.
+pub(crate) struct SessionLayer {
+    pub(crate) runspace: Arc<dyn Runspace>,
+    pub(crate) roles: Arc<RoleModel>,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+}
+
+impl SessionLayer {
+    /// What the caller may call.
+    pub(crate) fn rights(&self, caller: &Caller) -> Rights {
+        self.roles.rights(caller)
+    }
+
+    /// Everything that exists for the caller: the backend's catalogue, cut to what is granted.
+    pub(crate) async fn catalogue(&self, caller: &Caller) -> Result<Catalogue, Fault> {
+        let rights = self.rights(caller);
+        let whole = self.runspace.catalogue(caller).await?;
+        let names: Vec<&str> = whole.cmdlets().map(|c| &*c.name).collect();
+        Ok(granted(&whole, &rights, names))
+    }
+
+    /// Whether a cmdlet of the backend pages its result (has `-ResultSize`); `true` for a name that it lacks.
+    pub(crate) async fn has_result_size(&self, caller: &Caller, cmdlet: &str) -> Result<bool, Fault> {
+        let whole = self.runspace.catalogue(caller).await?;
+        Ok(whole.cmdlet(cmdlet).is_none_or(|c| c.parameter("ResultSize").is_some()))
+    }
+
+    /// Runs a pipeline. Whatever is wrong with it comes as the stream's end.
+    pub(crate) async fn run(&self, call: Call) -> RecordStream {
+        match self.prepare(call).await {
+            Ok((invocation, local)) => {
+                let stop = invocation.stop.clone();
+                let records = self.start(invocation);
+                if local.is_empty() { records } else { run_local_stages(records, &local, &stop) }
+            }
+            Err(end) => ended(end),
+        }
+    }
+
+    /// Binds, decides and writes the intent. Answers the invocation of the one cmdlet and the stages behind it.
+    async fn prepare(&self, call: Call) -> Result<(Invocation, Vec<Stage>), Ended> {
+        let whole = self.runspace.catalogue(&call.caller).await?;
+        let rights = self.rights(&call.caller);
+        let visible = granted(&whole, &rights, call.pipeline.commands.iter().map(|c| c.name.as_str()));
+        let bound = match check_script(&call.pipeline) {
+            Some(record) => Err(record),
+            None => bind(&visible, &call.pipeline, UnknownNames::Refuse).map_err(|error| error.record),
+        };
+        let parts = bound.and_then(|bound| {
+            let (command, local) = split(bound)?;
+            let confirm = confirm(&command, &call)?;
+            Ok((command, local, confirm))
+        });
+        let (command, local, confirm) = match parts {
+            Ok(parts) => parts,
+            Err(record) => return Err(self.refuse_sent(&call, &whole, record).await),
+        };
+        let names: Vec<&str> = command.arguments.iter().filter(|a| !a.parameter.common).map(|a| &*a.parameter.name).collect();
+        let request = Request { cmdlet: &command.cmdlet.name, parameters: &names, digest: command.digest() };
+        let permit = match decide(&rights, &call.caller, request) {
+            Decision::Permit(permit) => permit,
+            Decision::Deny(denial) => return Err(self.refuse_sent(&call, &whole, Box::new(denied(&denial))).await),
+        };
+        let changes = !command.cmdlet.is_read() && !command.flag("WhatIf") && confirm != Confirm::ReportOnly;
+        let intent = if changes {
+            let intent = self.intent(&call, &command.cmdlet.name, trail::bound(&command));
+            let id = intent.id;
+            let written = self.store.tenant(call.caller.tenant).audit_intent(&intent).await;
+            written.map_err(|error| Ended::Refused(Box::new(not_audited(&command.cmdlet.name, &error.to_string()))))?;
+            Some(id)
+        } else {
+            None
+        };
+        let invocation = Invocation {
+            input: call.input,
+            deadline: Some(RUN_LIMIT),
+            stop: call.stop,
+            host: call.host,
+            confirm,
+            permit: Some(permit),
+            intent,
+            ..Invocation::new(call.caller, BoundPipeline { stages: vec![Stage::Cmdlet(command)] }, call.correlation_id)
+        };
+        Ok((invocation, local))
+    }
+
+    /// Runs the invocation in a task of its own, so that neither a consumer that leaves nor a panic keeps the
+    /// intent from being closed. A consumer that leaves stops the pipeline.
+    fn start(&self, invocation: Invocation) -> RecordStream {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (store, clock) = (self.store.tenant(invocation.caller.tenant), Arc::clone(&self.clock));
+        let (intent, stop, id) = (invocation.intent, invocation.stop.clone(), invocation.correlation_id);
+        let runspace = Arc::clone(&self.runspace);
+        tokio::spawn(async move {
+            let mut first_error = None;
+            let run = run(&*runspace, invocation, &sender, &stop, &mut first_error);
+            let end = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(%id, "a pipeline failed inside the runspace");
+                Ended::Failed(Box::new(internal_error("the command failed inside the server")))
+            });
+            if let Some(intent) = intent {
+                let ending = ending(&end, first_error);
+                let outcome = Outcome { id: intent, time: clock(), ending, object: String::new(), changes: Vec::new() };
+                if let Err(error) = store.audit_outcome(&outcome).await {
+                    // The intent stays open and is closed as "unknown" at the next start.
+                    tracing::error!(%id, %error, "the outcome of a command could not be written to the audit trail");
+                }
+            }
+            let _ = sender.send(Step::Ended(end)).await;
+        });
+        receiver_stream(receiver)
+    }
+
+    fn intent(&self, call: &Call, cmdlet: &str, parameters: Vec<Parameter>) -> Intent {
+        let time = (self.clock)();
+        let seconds = u64::try_from(time / 1000).unwrap_or_default();
+        let nanos = u32::try_from(time.rem_euclid(1000)).unwrap_or_default() * 1_000_000;
+        let app_id = match &call.caller.principal {
+            Principal::Application(application) => application.app_id,
+            _ => Uuid::nil(),
+        };
+        Intent {
+            id: IntentId(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos))),
+            tenant: call.caller.tenant.0,
+            time,
+            actor: Actor {
+                app_id,
+                object_id: call.caller.principal.object_id(),
+                name: call.caller.principal.display_name().to_owned(),
+                client_address: call.caller.client_address.clone(),
+            },
+            cmdlet: cmdlet.to_owned(),
+            parameters,
+            correlation_id: call.correlation_id,
+        }
+    }
+
+    /// Refuses a pipeline as it was sent; its first command that is no read leaves an entry.
+    async fn refuse_sent(&self, call: &Call, whole: &Catalogue, record: Box<ErrorRecord>) -> Ended {
+        if let Some(command) = call.pipeline.commands.iter().find(|c| leaves_entry(c)) {
+            let known = whole.cmdlet(&command.name);
+            let name = if command.is_script { "(script)" } else { known.map_or(command.name.as_str(), |c| &c.name) };
+            let name: String = name.chars().take(200).collect();
+            let parameters = if command.is_script { Vec::new() } else { trail::sent(command, known.map(|c| &**c)) };
+            let intent = self.intent(call, &name, parameters);
+            let ending = Ending::Refused(record.message.chars().take(1000).collect());
+            let outcome = Outcome { id: intent.id, time: intent.time, ending, object: String::new(), changes: Vec::new() };
+            if let Err(error) = self.store.tenant(call.caller.tenant).audit_refused(intent, outcome).await {
+                return Ended::Refused(Box::new(not_audited(&name, &error.to_string())));
+            }
+        }
+        Ended::Refused(record)
+    }
+}
+
+/// Hands records over until the end; behind a consumer that left, waits for it after asking to stop.
+async fn run(
+    runspace: &dyn Runspace,
+    invocation: Invocation,
+    sender: &mpsc::Sender<Step>,
+    stop: &StopToken,
+    first_error: &mut Option<String>,
+) -> Ended {
+    let mut records = runspace.invoke(invocation);
+    while let Some(step) = records.next().await {
+        match step {
+            Step::Ended(end) => return end,
+            Step::Record(record) => {
+                if let (Record::Error(error), None) = (&record, &first_error) {
+                    *first_error = Some(error.message.to_string());
+                }
+                if sender.send(Step::Record(record)).await.is_err() {
+                    stop.stop();
+                }
+            }
+        }
+    }
+    Ended::Failed(Box::new(internal_error("the command ended without a result")))
+}
+
+/// The steps of a channel, as a stream. A channel that breaks off without an end gives one.
+fn receiver_stream(receiver: mpsc::Receiver<Step>) -> RecordStream {
+    Box::pin(futures_util::stream::unfold(Some(receiver), |receiver| async move {
+        let mut receiver = receiver?;
+        match receiver.recv().await {
+            Some(Step::Ended(end)) => Some((Step::Ended(end), None)),
+            Some(step) => Some((step, Some(receiver))),
+            None => Some((Step::Ended(Ended::Failed(Box::new(internal_error("the command was cut off inside the server")))), None)),
+        }
+    }))
+}
+
+/// The named cmdlets of a catalogue with the granted parameters.
+fn granted<'a>(whole: &Catalogue, rights: &Rights, names: impl IntoIterator<Item = &'a str>) -> Catalogue {
+    let cmdlets = names.into_iter().filter_map(|name| {
+        let cmdlet = whole.cmdlet(name)?;
+        let grant = rights.grant(&cmdlet.name)?;
+        Some(match grant {
+            exops_policy::Grant::All => Arc::clone(cmdlet),
+            grant => Arc::new(cmdlet.restricted(|p| grant.allows(&p.name))),
+        })
+    });
+    Catalogue::new(cmdlets)
+}
+
+/// The cmdlet that runs in the backend and the local stages behind it.
+fn split(bound: BoundPipeline) -> Result<(BoundCommand, Vec<Stage>), Box<ErrorRecord>> {
+    let mut stages = bound.stages.into_iter();
+    let refused = |message: String, id: &str| {
+        let record = ErrorRecord::new("System.Management.Automation.PSNotSupportedException", message, ErrorCategory::NotImplemented, id);
+        Box::new(record)
+    };
+    let command = match stages.next() {
+        Some(Stage::Cmdlet(command)) => command,
+        Some(Stage::Local(_, command)) => {
+            let message = format!("'{}' cannot stand first in a pipeline here: put a cmdlet before it", command.cmdlet.name);
+            return Err(refused(message, "PipelineNotSupported"));
+        }
+        Some(Stage::Unresolved(command)) => return Err(Box::new(not_found(&command.name))),
+        _ => return Err(refused("the pipeline is empty".to_owned(), "PipelineNotSupported")),
+    };
+    let local: Vec<Stage> = stages.collect();
+    match local.iter().find(|stage| !matches!(stage, Stage::Local(..))) {
+        None => Ok((command, local)),
+        Some(Stage::Unresolved(command)) => Err(Box::new(not_found(&command.name))),
+        Some(_) => {
+            let message = "a pipeline of several cmdlets is not served here: run them one after the other".to_owned();
+            Err(refused(message, "PipelineNotSupported"))
+        }
+    }
+}
+
+/// What an explicit `-Confirm` means. Asking needs somebody to ask.
+fn confirm(command: &BoundCommand, call: &Call) -> Result<Confirm, Box<ErrorRecord>> {
+    if !command.flag("Confirm") {
+        return Ok(Confirm::Yes);
+    }
+    if call.on_confirm == Confirm::Ask && call.host.is_none() {
+        let message = format!("{} cannot ask for confirmation in this session: leave -Confirm out, or use -WhatIf", command.cmdlet.name);
+        let mut record = ErrorRecord::new(
+            "System.Management.Automation.Host.HostException",
+            message,
+            ErrorCategory::NotImplemented,
+            "HostFunctionNotImplemented",
+        );
+        record.activity = Arc::clone(&command.cmdlet.name);
+        return Err(Box::new(record));
+    }
+    Ok(call.on_confirm)
+}
+
+fn leaves_entry(command: &Command) -> bool {
+    command.is_script || !(is_read(&command.name) || SESSION_COMMANDS.iter().any(|name| name.eq_ignore_ascii_case(&command.name)))
+}
+
+/// Script text never runs: the session has no language. Text and id are PowerShell's own for such a session.
+fn check_script(pipeline: &Pipeline) -> Option<Box<ErrorRecord>> {
+    pipeline.commands.iter().any(|c| c.is_script).then(|| {
+        Box::new(ErrorRecord::new(
+            "System.Management.Automation.ParseException",
+            "The syntax is not supported by this runspace. This can occur if the runspace is in no-language mode.",
+            ErrorCategory::ParserError,
+            "ScriptsNotAllowed",
+        ))
+    })
+}
+
+/// PowerShell's own words for a command that does not exist, which is also how a missing right shows.
+fn not_found(name: &str) -> ErrorRecord {
+    let message = format!(
+        "The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. Check the spelling \
+         of the name, or if a path was included, verify that the path is correct and try again."
+    );
+    let mut record = ErrorRecord::new(
+        "System.Management.Automation.CommandNotFoundException",
+        message,
+        ErrorCategory::ObjectNotFound,
+        "CommandNotFoundException",
+    );
+    record.target_name = name.into();
+    record.target_type = "String".into();
+    record.target_object = name.into();
+    record
+}
+
+fn denied(denial: &Denial) -> ErrorRecord {
+    match denial {
+        Denial::Cmdlet { cmdlet } => not_found(cmdlet),
+        Denial::Parameter { cmdlet, parameter } => {
+            let mut record = ErrorRecord::new(
+                "System.Management.Automation.ParameterBindingException",
+                format!("A parameter cannot be found that matches parameter name '{parameter}'."),
+                ErrorCategory::InvalidArgument,
+                &format!("NamedParameterNotFound,{cmdlet}"),
+            );
+            record.activity = cmdlet.as_str().into();
+            record
+        }
+    }
+}
+
+fn not_audited(cmdlet: &str, reason: &str) -> ErrorRecord {
+    let mut record = ErrorRecord::new(
+        "System.InvalidOperationException",
+        format!("{cmdlet} was not carried out because the audit trail cannot be written ({reason}). Free the disk or repair the data folder, then try again."),
+        ErrorCategory::ResourceUnavailable,
+        "AuditNotWritten",
+    );
+    record.activity = cmdlet.into();
+    record
+}
+
+/// A record for a failure of our own.
+pub(crate) fn internal_error(message: &str) -> ErrorRecord {
+    ErrorRecord::new("System.InvalidOperationException", message, ErrorCategory::InvalidResult, "InternalServerError")
+}
+
+/// What an end says about an intent whose outcome the runspace did not write itself.
+fn ending(end: &Ended, first_error: Option<String>) -> Ending {
+    match (end, first_error) {
+        (Ended::Completed, None) => Ending::Succeeded,
+        (Ended::Completed, Some(error)) => Ending::Failed(error),
+        (Ended::Failed(record), _) => Ending::Failed(record.message.to_string()),
+        (Ended::Refused(record), _) => Ending::Refused(record.message.to_string()),
+        (Ended::Stopped, _) => Ending::Unknown("stopped while it ran".to_owned()),
+        (Ended::Throttled(_), _) => Ending::Failed("not begun: the service asked to come back later".to_owned()),
+        (Ended::SignIn(fault) | Ended::Unreachable(fault), _) => Ending::Failed(fault.message.clone()),
+        (Ended::OutcomeUnknown(fault), _) => Ending::Unknown(fault.message.clone()),
+        (_, error) => Ending::Unknown(error.unwrap_or_else(|| "ended in a way that this version does not know".to_owned())),
+    }
+}

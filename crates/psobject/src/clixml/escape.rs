@@ -1,0 +1,99 @@
+use std::borrow::Cow;
+
+/// Undoes `_xHHHH_`; halves of a surrogate pair that stand alone become U+FFFD, since text here is Unicode.
+pub(super) fn decode(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.bytes().fold(false, |found, b| found | (b == b'_')) || !(text.contains("_x") || text.contains("_X")) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest: &str = &text;
+    while let Some(at) = rest.find('_') {
+        let (before, tail) = rest.split_at(at);
+        out.push_str(before);
+        let Some(unit) = unit(tail) else {
+            out.push('_');
+            rest = &tail[1..];
+            continue;
+        };
+        rest = &tail[LENGTH..];
+        out.push(match unit {
+            0xD800..=0xDBFF => match self::unit(rest) {
+                Some(low @ 0xDC00..=0xDFFF) => {
+                    rest = &rest[LENGTH..];
+                    char::decode_utf16([unit, low]).next().and_then(Result::ok).unwrap_or(char::REPLACEMENT_CHARACTER)
+                }
+                _ => char::REPLACEMENT_CHARACTER,
+            },
+            unit => char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER),
+        });
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Bytes of one escape.
+const LENGTH: usize = "_x0000_".len();
+
+fn unit(text: &str) -> Option<u16> {
+    match text.as_bytes() {
+        [b'_', b'x' | b'X', a, b, c, d, b'_', ..] => {
+            [a, b, c, d].into_iter().try_fold(0u16, |n, digit| Some(n << 4 | u16::try_from(char::from(*digit).to_digit(16)?).ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// 0: copied as it is; 1: looked at closer.
+const CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        // Control characters, markup, `_`, the lead byte of U+0080 to U+00BF, of U+F000 to U+FFFF, and of everything
+        // that is a surrogate pair in UTF-16.
+        if b < 0x20 || matches!(b as u8, b'&' | b'<' | b'>' | b'"' | b'_' | 0x7F | 0xC2 | 0xEF | 0xF0..) {
+            class[b] = 1;
+        }
+        b += 1;
+    }
+    class
+};
+
+/// Appends text with the escapes of MS-PSRP 2.2.5.3.2 and XML's own.
+pub(super) fn encode(text: &str, out: &mut String) {
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(b) = bytes.get(at) {
+        if CLASS[usize::from(*b)] == 0 {
+            at += 1;
+            continue;
+        }
+        let Some(c) = text[at..].chars().next() else { break };
+        let end = at + c.len_utf8();
+        let entity = match c {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            '"' => "&quot;",
+            '_' if matches!(bytes.get(end), Some(b'x' | b'X')) => "_x005F_",
+            // U+FFFE and U+FFFF are no characters of XML 1.0.
+            '\0'..='\x1F' | '\x7F'..='\u{9F}' | '\u{FFFE}' | '\u{FFFF}' | '\u{10000}'.. => "",
+            _ => {
+                at = end;
+                continue;
+            }
+        };
+        out.push_str(&text[copied..at]);
+        if entity.is_empty() {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                use std::fmt::Write;
+                let _ = write!(out, "_x{unit:04X}_");
+            }
+        } else {
+            out.push_str(entity);
+        }
+        at = end;
+        copied = end;
+    }
+    out.push_str(&text[copied..]);
+}

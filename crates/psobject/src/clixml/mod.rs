@@ -1,0 +1,81 @@
+//! CLIXML, the XML form of PowerShell objects (MS-PSRP 2.2.5): of messages of remote PowerShell and of files that
+//! `Export-Clixml` writes.
+//!
+//! Reading never makes anything of a type name but text. References are resolved to shared objects, and what a
+//! document would be without them is counted against the limits too, so that a short text cannot stand for a huge
+//! object. A reference to something that is not complete yet (forward, to itself, a cycle) is an error.
+
+mod escape;
+mod read;
+mod write;
+
+use thiserror::Error;
+
+pub use read::Decoder;
+pub use write::{write, write_document, write_into};
+
+use crate::xml::XmlError;
+use crate::{Limits, Value};
+
+/// Deepest nesting of elements that is read, whatever [`Limits::depth`] says: everything that walks values recurses.
+const MAX_DEPTH: usize = 256;
+
+/// Why a text is not CLIXML that is accepted here. Positions are bytes of the decoded text.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ClixmlError {
+    /// Not the XML that is accepted.
+    #[error("CLIXML is refused: {0}")]
+    Xml(#[from] XmlError),
+    /// An element that may not stand there.
+    #[error("CLIXML is refused: unexpected element {name} before byte {position}")]
+    UnexpectedElement {
+        /// Local name.
+        name: String,
+        /// Where.
+        position: usize,
+    },
+    /// The text of an element is no value of its type.
+    #[error("CLIXML is refused: {text:?} is no value of type {element}, before byte {position}")]
+    BadValue {
+        /// Local name of the element.
+        element: &'static str,
+        /// The start of the text.
+        text: String,
+        /// Where.
+        position: usize,
+    },
+    /// `Ref` or `TNRef` to something unknown, unfinished or without number.
+    #[error("CLIXML is refused: reference to unknown id {id:?} before byte {position}")]
+    UnknownReference {
+        /// The `RefId`.
+        id: String,
+        /// Where.
+        position: usize,
+    },
+    /// A property without `N`, or a dictionary entry without key or value.
+    #[error("CLIXML is refused: a member without name before byte {0}")]
+    MissingName(usize),
+    /// References would make the document larger than the limits allow.
+    #[error("CLIXML is refused: its references stand for more than the limits allow, before byte {0}")]
+    Expansion(usize),
+    /// More than one value, or something after the end.
+    #[error("CLIXML is refused: more than one value where one is expected, before byte {0}")]
+    Several(usize),
+}
+
+/// Reads the one rootless value that a PSRP message carries; an empty text is [`Value::Null`].
+///
+/// # Errors
+/// When it is malformed or exceeds a limit.
+pub fn read(bytes: &[u8], limits: &Limits) -> Result<Value, ClixmlError> {
+    Decoder::new(*limits).read(bytes)
+}
+
+/// Reads an `<Objs>` document in UTF-8 or, with a byte order mark, UTF-16.
+///
+/// # Errors
+/// When it is malformed or exceeds a limit.
+pub fn read_document(bytes: &[u8], limits: &Limits) -> Result<Vec<Value>, ClixmlError> {
+    Decoder::new(*limits).read_document(bytes)
+}

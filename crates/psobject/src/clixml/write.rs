@@ -1,0 +1,242 @@
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::escape;
+use crate::{Base, ListKind, Properties, PsObject, TypeNames, Value};
+
+/// Levels of objects that are written; deeper ones become their string form, as PowerShell does at the same depth.
+const MAX_LEVELS: usize = 50;
+/// Type-name chains that are looked for by address before by content.
+const RECENT_CHAINS: usize = 16;
+
+/// Writes one rootless value as a PSRP message carries it, in one line, without namespace, ids counted from 0.
+#[must_use]
+pub fn write(value: &Value) -> String {
+    let mut out = String::new();
+    write_into(value, &mut out);
+    out
+}
+
+/// Appends one rootless value, as [`write`].
+pub fn write_into(value: &Value, out: &mut String) {
+    Writer::new(out).value(None, value);
+}
+
+/// Writes an `<Objs>` document, as `Export-Clixml` does, with one space of ids.
+#[must_use]
+pub fn write_document(values: &[Value]) -> String {
+    let mut out = String::from("<Objs Version=\"1.1.0.1\" xmlns=\"http://schemas.microsoft.com/powershell/2004/04\">");
+    let mut writer = Writer::new(&mut out);
+    for value in values {
+        writer.value(None, value);
+    }
+    out.push_str("</Objs>");
+    out
+}
+
+struct Writer<'o> {
+    out: &'o mut String,
+    depth: usize,
+    next_object: u32,
+    /// Ids of objects that something else holds too: only those can come again.
+    objects: HashMap<*const PsObject, u32>,
+    recent: Vec<(TypeNames, u32)>,
+    types: HashMap<TypeNames, u32>,
+}
+
+impl<'o> Writer<'o> {
+    fn new(out: &'o mut String) -> Self {
+        Self { out, depth: 0, next_object: 0, objects: HashMap::new(), recent: Vec::new(), types: HashMap::new() }
+    }
+
+    /// `<tag`, and the name where there is one.
+    fn open(&mut self, tag: &str, name: Option<&str>) {
+        self.out.push('<');
+        self.out.push_str(tag);
+        if let Some(name) = name {
+            self.out.push_str(" N=\"");
+            escape::encode(name, self.out);
+            self.out.push('"');
+        }
+    }
+
+    fn close(&mut self, tag: &str) {
+        self.out.push_str("</");
+        self.out.push_str(tag);
+        self.out.push('>');
+    }
+
+    /// An element whose text needs escapes.
+    fn text(&mut self, tag: &str, name: Option<&str>, text: &str) {
+        self.open(tag, name);
+        self.out.push('>');
+        escape::encode(text, self.out);
+        self.close(tag);
+    }
+
+    /// An element whose text cannot need escapes.
+    fn plain(&mut self, tag: &str, name: Option<&str>, text: impl std::fmt::Display) {
+        self.open(tag, name);
+        self.out.push('>');
+        let _ = write!(self.out, "{text}");
+        self.close(tag);
+    }
+
+    fn value(&mut self, name: Option<&str>, value: &Value) {
+        match value {
+            Value::String(s) => self.text("S", name, s),
+            Value::Null => {
+                self.open("Nil", name);
+                self.out.push_str("/>");
+            }
+            Value::Bool(b) => self.text("B", name, if *b { "true" } else { "false" }),
+            Value::Object(o) => self.object(name, o),
+            Value::ScriptBlock(s) => self.text("SBK", name, s),
+            Value::Uri(s) => self.text("URI", name, s),
+            Value::Xml(s) => self.text("XD", name, s),
+            Value::Version(s) => self.text("Version", name, s),
+            Value::Decimal(s) => self.text("D", name, s),
+            Value::SecureString(s) => self.text("SS", name, s),
+            Value::Char(n) => self.plain("C", name, n),
+            Value::DateTime(d) => self.plain("DT", name, d),
+            Value::TimeSpan(t) => self.plain("TS", name, t.to_duration()),
+            Value::U8(n) => self.plain("By", name, n),
+            Value::I8(n) => self.plain("SB", name, n),
+            Value::U16(n) => self.plain("U16", name, n),
+            Value::I16(n) => self.plain("I16", name, n),
+            Value::U32(n) => self.plain("U32", name, n),
+            Value::I32(n) => self.plain("I32", name, n),
+            Value::U64(n) => self.plain("U64", name, n),
+            Value::I64(n) => self.plain("I64", name, n),
+            Value::Single(n) => self.plain("Sg", name, floating(*n, f64::from(*n), 7)),
+            Value::Double(n) => self.plain("Db", name, floating(*n, *n, 15)),
+            Value::Bytes(b) => {
+                self.open("BA", name);
+                self.out.push('>');
+                BASE64.encode_string(b, self.out);
+                self.close("BA");
+            }
+            Value::Guid(g) => self.plain("G", name, g.hyphenated()),
+        }
+    }
+
+    fn object(&mut self, name: Option<&str>, object: &Arc<PsObject>) {
+        if self.depth > MAX_LEVELS {
+            return self.text("S", name, &object.display());
+        }
+        let id = self.next_object;
+        if Arc::strong_count(object) > 1 {
+            if let Some(id) = self.objects.get(&Arc::as_ptr(object)).copied() {
+                self.open("Ref", name);
+                let _ = write!(self.out, " RefId=\"{id}\"/>");
+                return;
+            }
+            self.objects.insert(Arc::as_ptr(object), id);
+        }
+        self.next_object += 1;
+        self.depth += 1;
+        self.open("Obj", name);
+        let _ = write!(self.out, " RefId=\"{id}\">");
+        self.type_names(&object.type_names);
+        if let Some(text) = &object.to_string {
+            self.text("ToString", None, text);
+        }
+        match &object.base {
+            Base::None => {}
+            Base::Primitive(value) => self.value(None, value),
+            Base::List(kind, items) => self.list(*kind, items),
+            Base::Dictionary(entries) => {
+                self.out.push_str("<DCT>");
+                for (key, value) in entries {
+                    self.out.push_str("<En>");
+                    self.value(Some("Key"), key);
+                    self.value(Some("Value"), value);
+                    self.out.push_str("</En>");
+                }
+                self.out.push_str("</DCT>");
+            }
+        }
+        self.members("Props", &object.adapted);
+        self.members("MS", &object.extended);
+        self.out.push_str("</Obj>");
+        self.depth -= 1;
+    }
+
+    fn list(&mut self, kind: ListKind, items: &[Value]) {
+        let tag = match kind {
+            ListKind::List => "LST",
+            ListKind::Enumerable => "IE",
+            ListKind::Stack => "STK",
+            ListKind::Queue => "QUE",
+        };
+        self.open(tag, None);
+        if items.is_empty() {
+            self.out.push_str("/>");
+            return;
+        }
+        self.out.push('>');
+        for item in items {
+            self.value(None, item);
+        }
+        self.close(tag);
+    }
+
+    fn members(&mut self, tag: &str, properties: &Properties) {
+        if properties.is_empty() {
+            return;
+        }
+        self.open(tag, None);
+        self.out.push('>');
+        for (name, value) in properties.iter() {
+            self.value(Some(name), value);
+        }
+        self.close(tag);
+    }
+
+    fn type_names(&mut self, names: &TypeNames) {
+        if names.is_empty() {
+            return;
+        }
+        let known = match self.recent.iter().find(|(known, _)| Arc::ptr_eq(known, names)) {
+            Some((_, id)) => Some(*id),
+            None => self.types.get(names).copied(),
+        };
+        if let Some(id) = known {
+            let _ = write!(self.out, "<TNRef RefId=\"{id}\"/>");
+            return;
+        }
+        let id = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
+        self.types.insert(names.clone(), id);
+        if self.recent.len() < RECENT_CHAINS {
+            self.recent.push((names.clone(), id));
+        }
+        let _ = write!(self.out, "<TN RefId=\"{id}\">");
+        for name in names.iter() {
+            self.text("T", None, name);
+        }
+        self.out.push_str("</TN>");
+    }
+}
+
+/// The shortest text that reads back as the same number, with an exponent where .NET writes one (below 1E-4, and
+/// from 10 to the power of `digits` on).
+fn floating<T: std::fmt::Display + std::fmt::UpperExp>(number: T, size: f64, digits: i32) -> String {
+    if size.is_nan() {
+        return "NaN".to_owned();
+    }
+    if size.is_infinite() {
+        return if size > 0.0 { "INF" } else { "-INF" }.to_owned();
+    }
+    let size = size.abs();
+    if size == 0.0 || (1e-4..10f64.powi(digits)).contains(&size) {
+        return number.to_string();
+    }
+    let text = format!("{number:E}");
+    let (mantissa, exponent) = text.split_once('E').unwrap_or((&text, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(("+", exponent), |e| ("-", e));
+    format!("{mantissa}E{sign}{exponent:0>2}")
+}

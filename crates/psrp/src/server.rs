@@ -1,0 +1,608 @@
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use exops_psobject::{ErrorCategory, ErrorRecord, Limits, Value, clixml};
+use uuid::Uuid;
+
+use crate::capability::private_data;
+use crate::message::TO_CLIENT;
+use crate::notes::{Reader, array_list, object};
+use crate::outbox::decode_all;
+use crate::record::{error_to_value, informational, information_to_value, progress_to_value};
+use crate::{
+    Capability, Channel, Defragmenter, FragmentLimits, HostCall, HostInfo, HostMethod, HostResponse, Message, MessageType, MetadataRequest, Outbox,
+    Output, PipelineEnd, PipelineRequest, PoolState, Priority, ProtocolError, host,
+};
+
+/// What a server pool offers and how much it takes.
+#[derive(Debug, Clone)]
+pub struct ServerPoolConfig {
+    /// Announced as PSVersionTable.PSVersion. From 5.1 on clients ask for format data with their own version.
+    pub ps_version: String,
+    /// Pipelines that run at once; further ones wait. Exchange has one.
+    pub runspaces: usize,
+    /// Pipelines that exist at once, running, waiting, or finished and not yet closed.
+    pub pipelines: usize,
+    /// Bytes of input that may wait for a pipeline that has not begun.
+    pub waiting_input: usize,
+    /// Bounds of each incoming stream.
+    pub fragments: FragmentLimits,
+    /// Bounds of each message's content.
+    pub values: Limits,
+}
+
+impl Default for ServerPoolConfig {
+    fn default() -> Self {
+        Self {
+            ps_version: "5.1.17763.1".to_owned(),
+            runspaces: 1,
+            pipelines: 64,
+            waiting_input: 16 << 20,
+            fragments: FragmentLimits::default(),
+            values: Limits::default(),
+        }
+    }
+}
+
+/// What a client asked of a server pool.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerPoolEvent {
+    /// The pool is open.
+    Opened,
+    /// Run a pipeline. Comes only when a runspace is free.
+    Pipeline {
+        /// Its id.
+        id: Uuid,
+        /// What to run.
+        request: Box<PipelineRequest>,
+    },
+    /// Describe commands: the count object, then one object a command, as output of a pipeline.
+    Metadata {
+        /// Its id.
+        id: Uuid,
+        /// What is asked.
+        request: MetadataRequest,
+    },
+    /// An object for the pipeline's input.
+    Input {
+        /// The pipeline.
+        id: Uuid,
+        /// The object.
+        value: Value,
+    },
+    /// No more input.
+    EndOfInput {
+        /// The pipeline.
+        id: Uuid,
+    },
+    /// Answer to a host call.
+    HostResponse {
+        /// The pipeline.
+        id: Uuid,
+        /// The answer.
+        response: HostResponse,
+    },
+    /// Stop the pipeline; it must still be finished.
+    Stop {
+        /// The pipeline.
+        id: Uuid,
+    },
+    /// The client gave the running pipeline up: nothing that it writes is sent any more. It must still be finished, to
+    /// free its runspace.
+    Terminated {
+        /// The pipeline.
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing came yet.
+    New,
+    /// Versions are agreed on.
+    Negotiated,
+    Open,
+    Ended,
+}
+
+enum State {
+    /// The request's fragments are still coming.
+    Receiving,
+    /// Waits for a runspace.
+    Waiting(ServerPoolEvent),
+    Running,
+    Ended,
+}
+
+struct Pipeline {
+    state: State,
+    outbox: Outbox,
+    input: Inputs,
+    merges_errors: bool,
+    has_ui: bool,
+    calls: HashSet<i64>,
+    /// What came for it before it began.
+    waiting: VecDeque<ServerPoolEvent>,
+    waiting_bytes: usize,
+}
+
+/// One defragmenter for each stream of a channel, made when it is used.
+#[derive(Default)]
+struct Inputs {
+    default: Option<Defragmenter>,
+    prompt: Option<Defragmenter>,
+}
+
+impl Inputs {
+    fn push(&mut self, priority: Priority, bytes: &[u8], limits: FragmentLimits) -> (Vec<Vec<u8>>, Result<(), ProtocolError>) {
+        let slot = match priority {
+            Priority::Default => &mut self.default,
+            Priority::PromptResponse => &mut self.prompt,
+        };
+        let mut objects = Vec::new();
+        let defragmenter = slot.get_or_insert_with(|| Defragmenter::new(limits));
+        let result = defragmenter.push(bytes, &mut objects);
+        (objects, result.map_err(ProtocolError::from))
+    }
+}
+
+/// The server half of a runspace pool and its pipelines.
+pub struct ServerPool {
+    config: ServerPoolConfig,
+    phase: Phase,
+    id: Uuid,
+    host: HostInfo,
+    runspaces: usize,
+    outbox: Outbox,
+    input: Inputs,
+    pipelines: HashMap<Uuid, Pipeline>,
+    /// Waiting pipelines in order.
+    queue: VecDeque<Uuid>,
+    /// Given up by the client, not yet finished by the runspace.
+    abandoned: HashSet<Uuid>,
+    events: VecDeque<ServerPoolEvent>,
+    next_object: u64,
+    next_call: i64,
+    ignored: u64,
+}
+
+impl ServerPool {
+    /// A pool that has not received anything.
+    #[must_use]
+    pub fn new(config: ServerPoolConfig) -> Self {
+        Self {
+            runspaces: config.runspaces.max(1),
+            config,
+            phase: Phase::New,
+            id: Uuid::nil(),
+            host: HostInfo::NONE,
+            outbox: Outbox::default(),
+            input: Inputs::default(),
+            pipelines: HashMap::new(),
+            queue: VecDeque::new(),
+            abandoned: HashSet::new(),
+            events: VecDeque::new(),
+            next_object: 1,
+            next_call: 1,
+            ignored: 0,
+        }
+    }
+
+    /// The pool's id; nil until the client said it.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Messages that were dropped because nobody here knows or expects them.
+    #[must_use]
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// The next thing to do.
+    pub fn next_event(&mut self) -> Option<ServerPoolEvent> {
+        self.events.pop_front()
+    }
+
+    /// Makes a pipeline whose request will come on its channel.
+    ///
+    /// # Errors
+    /// When the pool is not open (case C-10), the id is in use, or there are too many.
+    pub fn begin_pipeline(&mut self, id: Uuid) -> Result<(), ProtocolError> {
+        if self.phase != Phase::Open {
+            return Err(ProtocolError::Unexpected { kind: MessageType::CreatePipeline, when: "while the pool is not open" });
+        }
+        if self.pipelines.contains_key(&id) || self.abandoned.contains(&id) {
+            return Err(ProtocolError::PipelineExists(id));
+        }
+        if self.pipelines.len() + self.abandoned.len() >= self.config.pipelines {
+            return Err(ProtocolError::TooMuch { what: "pipelines", limit: self.config.pipelines });
+        }
+        let pipeline = Pipeline {
+            state: State::Receiving,
+            outbox: Outbox::default(),
+            input: Inputs::default(),
+            merges_errors: false,
+            has_ui: false,
+            calls: HashSet::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+        };
+        self.pipelines.insert(id, pipeline);
+        Ok(())
+    }
+
+    /// Takes bytes of one stream of a channel. What was complete before an error counts; the stream starts afresh
+    /// after one.
+    ///
+    /// # Errors
+    /// When they are not what this protocol allows now.
+    pub fn receive(&mut self, channel: Channel, priority: Priority, bytes: &[u8]) -> Result<(), ProtocolError> {
+        let limits = self.config.fragments;
+        let (objects, result) = match channel {
+            Channel::Pool => self.input.push(priority, bytes, limits),
+            Channel::Pipeline(id) => match self.pipelines.get_mut(&id) {
+                Some(pipeline) => pipeline.input.push(priority, bytes, limits),
+                None => return Err(ProtocolError::UnknownPipeline(id)),
+            },
+        };
+        for message in decode_all(objects) {
+            let message = message?;
+            if message.destination == TO_CLIENT {
+                return Err(ProtocolError::Unexpected { kind: message.kind, when: "from a client" });
+            }
+            match channel {
+                Channel::Pool => self.pool_message(&message)?,
+                Channel::Pipeline(id) => self.pipeline_message(id, &message)?,
+            }
+        }
+        result
+    }
+
+    fn value(&self, message: &Message) -> Result<Value, ProtocolError> {
+        clixml::read(message.content(), &self.config.values).map_err(|error| ProtocolError::Clixml { kind: message.kind, error })
+    }
+
+    fn pool_message(&mut self, message: &Message) -> Result<(), ProtocolError> {
+        if self.phase != Phase::New && message.pool_id != self.id {
+            return Err(ProtocolError::WrongTarget { kind: message.kind, found: message.pool_id, expected: self.id });
+        }
+        match (self.phase, message.kind) {
+            (Phase::New, MessageType::SessionCapability) => self.negotiate(message),
+            (Phase::Negotiated, MessageType::InitRunspacePool) => self.initialise(message),
+            (_, MessageType::Unknown(_) | MessageType::PublicKey) => {
+                self.ignored += 1;
+                Ok(())
+            }
+            (Phase::Open, MessageType::SetMaxRunspaces | MessageType::SetMinRunspaces | MessageType::ResetRunspaceState) => {
+                // The number of runspaces is fixed; there is no state to reset.
+                let content = self.value(message)?;
+                let done = message.kind == MessageType::ResetRunspaceState;
+                let call = Reader::new(message.kind, &content)?.number("ci")?;
+                self.push_pool(MessageType::RunspaceAvailability, &object([("SetMinMaxRunspacesResponse", done.into()), ("ci", call.into())]));
+                Ok(())
+            }
+            (Phase::Open, MessageType::GetAvailableRunspaces) => {
+                let content = self.value(message)?;
+                let call = Reader::new(message.kind, &content)?.number("ci")?;
+                let free = i64::try_from(self.runspaces.saturating_sub(self.running())).unwrap_or(0);
+                self.push_pool(MessageType::RunspaceAvailability, &object([("SetMinMaxRunspacesResponse", free.into()), ("ci", call.into())]));
+                Ok(())
+            }
+            (Phase::Open, MessageType::RunspacePoolHostResponse) => {
+                // The pool itself never calls.
+                self.ignored += 1;
+                Ok(())
+            }
+            (_, kind) => Err(ProtocolError::Unexpected { kind, when: "on the pool's stream in this state" }),
+        }
+    }
+
+    fn negotiate(&mut self, message: &Message) -> Result<(), ProtocolError> {
+        self.id = message.pool_id;
+        let checked = self.value(message).and_then(|v| Capability::from_value(&v)).and_then(|c| c.check());
+        if let Err(error) = checked {
+            self.break_off(&error);
+            return Err(error);
+        }
+        self.phase = Phase::Negotiated;
+        self.push_pool(MessageType::SessionCapability, &Capability::own().to_value());
+        Ok(())
+    }
+
+    fn initialise(&mut self, message: &Message) -> Result<(), ProtocolError> {
+        let opened = self.value(message).and_then(|content| {
+            let reader = Reader::new(message.kind, &content)?;
+            let (min, max) = (reader.number("MinRunspaces")?, reader.number("MaxRunspaces")?);
+            if min < 1 {
+                return Err(reader.lacks("MinRunspaces"));
+            }
+            if max < min {
+                return Err(reader.lacks("MaxRunspaces"));
+            }
+            Ok((usize::try_from(max).unwrap_or(usize::MAX), HostInfo::from_value(reader.get("HostInfo"))))
+        });
+        match opened {
+            Err(error) => {
+                self.break_off(&error);
+                Err(error)
+            }
+            Ok((max, host)) => {
+                self.runspaces = self.runspaces.min(max);
+                self.host = host;
+                self.phase = Phase::Open;
+                let data = private_data(&self.config.ps_version, self.id);
+                self.push_pool(MessageType::ApplicationPrivateData, &data);
+                self.push_pool(MessageType::RunspacePoolState, &PoolState::Opened.to_value(None));
+                self.events.push_back(ServerPoolEvent::Opened);
+                Ok(())
+            }
+        }
+    }
+
+    fn break_off(&mut self, error: &ProtocolError) {
+        let record = ErrorRecord::new(
+            "System.Management.Automation.Remoting.PSRemotingDataStructureException",
+            error.to_string(),
+            ErrorCategory::ProtocolError,
+            "PSRemotingProtocolError",
+        );
+        self.phase = Phase::Ended;
+        self.push_pool(MessageType::RunspacePoolState, &PoolState::Broken.to_value(Some(&record)));
+    }
+
+    fn pipeline_message(&mut self, id: Uuid, message: &Message) -> Result<(), ProtocolError> {
+        if message.pool_id != self.id || message.pipeline_id != id {
+            let (found, expected) = if message.pool_id == self.id { (message.pipeline_id, id) } else { (message.pool_id, self.id) };
+            return Err(ProtocolError::WrongTarget { kind: message.kind, found, expected });
+        }
+        match message.kind {
+            MessageType::CreatePipeline => {
+                let request = PipelineRequest::from_value(&self.value(message)?)?;
+                self.enqueue(id, ServerPoolEvent::Pipeline { id, request: Box::new(request) }, message.kind)
+            }
+            MessageType::GetCommandMetadata => {
+                let request = MetadataRequest::from_value(&self.value(message)?)?;
+                self.enqueue(id, ServerPoolEvent::Metadata { id, request }, message.kind)
+            }
+            MessageType::PipelineInput => {
+                let value = self.value(message)?;
+                self.input_event(id, ServerPoolEvent::Input { id, value }, message)
+            }
+            MessageType::EndOfPipelineInput => self.input_event(id, ServerPoolEvent::EndOfInput { id }, message),
+            MessageType::PipelineHostResponse => {
+                let response = HostResponse::from_value(message.kind, &self.value(message)?)?;
+                if self.pipelines.get_mut(&id).is_some_and(|p| p.calls.remove(&response.call_id)) {
+                    self.events.push_back(ServerPoolEvent::HostResponse { id, response });
+                } else {
+                    // Not asked, or asked and answered (case C-11).
+                    self.ignored += 1;
+                }
+                Ok(())
+            }
+            MessageType::Unknown(_) => {
+                self.ignored += 1;
+                Ok(())
+            }
+            kind => Err(ProtocolError::Unexpected { kind, when: "on a pipeline's stream" }),
+        }
+    }
+
+    fn enqueue(&mut self, id: Uuid, event: ServerPoolEvent, kind: MessageType) -> Result<(), ProtocolError> {
+        let pool_host = self.host;
+        let Some(pipeline) = self.pipelines.get_mut(&id).filter(|p| matches!(p.state, State::Receiving)) else {
+            return Err(ProtocolError::Unexpected { kind, when: "for a pipeline that has its request" });
+        };
+        if let ServerPoolEvent::Pipeline { request, .. } = &event {
+            pipeline.merges_errors = request.merges_errors();
+            let host = if request.host.use_runspace_host { pool_host } else { request.host };
+            pipeline.has_ui = host.has_ui();
+        }
+        pipeline.state = State::Waiting(event);
+        self.queue.push_back(id);
+        self.start_next();
+        Ok(())
+    }
+
+    fn input_event(&mut self, id: Uuid, event: ServerPoolEvent, message: &Message) -> Result<(), ProtocolError> {
+        let limit = self.config.waiting_input;
+        let Some(pipeline) = self.pipelines.get_mut(&id) else { return Ok(()) };
+        match pipeline.state {
+            State::Running => self.events.push_back(event),
+            State::Ended => self.ignored += 1,
+            State::Receiving | State::Waiting(_) => {
+                pipeline.waiting_bytes += message.content().len() + size_of::<ServerPoolEvent>();
+                if pipeline.waiting_bytes > limit {
+                    return Err(ProtocolError::TooMuch { what: "bytes of input for a waiting pipeline", limit });
+                }
+                pipeline.waiting.push_back(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn running(&self) -> usize {
+        self.abandoned.len() + self.pipelines.values().filter(|p| matches!(p.state, State::Running)).count()
+    }
+
+    fn start_next(&mut self) {
+        while self.running() < self.runspaces {
+            let Some(id) = self.queue.pop_front() else { break };
+            let Some(pipeline) = self.pipelines.get_mut(&id) else { continue };
+            match std::mem::replace(&mut pipeline.state, State::Running) {
+                State::Waiting(event) => {
+                    self.events.push_back(event);
+                    self.events.extend(pipeline.waiting.drain(..));
+                    pipeline.waiting_bytes = 0;
+                }
+                other => pipeline.state = other,
+            }
+        }
+    }
+
+    /// Asks for a pipeline to be stopped. One that has not begun ends at once.
+    ///
+    /// # Errors
+    /// When there is no such pipeline.
+    pub fn stop(&mut self, id: Uuid) -> Result<(), ProtocolError> {
+        let Some(pipeline) = self.pipelines.get_mut(&id) else { return Err(ProtocolError::UnknownPipeline(id)) };
+        match pipeline.state {
+            State::Running => self.events.push_back(ServerPoolEvent::Stop { id }),
+            State::Receiving | State::Waiting(_) => {
+                pipeline.state = State::Ended;
+                pipeline.waiting.clear();
+                self.queue.retain(|q| *q != id);
+                self.push_pipeline(id, MessageType::PipelineState, &PipelineEnd::Stopped.to_value());
+            }
+            State::Ended => {}
+        }
+        Ok(())
+    }
+
+    /// Forgets a pipeline with all that waits to be sent.
+    ///
+    /// # Errors
+    /// When there is no such pipeline.
+    pub fn terminate(&mut self, id: Uuid) -> Result<(), ProtocolError> {
+        let Some(pipeline) = self.pipelines.remove(&id) else { return Err(ProtocolError::UnknownPipeline(id)) };
+        self.queue.retain(|q| *q != id);
+        if matches!(pipeline.state, State::Running) {
+            self.abandoned.insert(id);
+            self.events.push_back(ServerPoolEvent::Terminated { id });
+        }
+        Ok(())
+    }
+
+    /// Ends the pool: tells the client, gives up all pipelines.
+    pub fn close(&mut self) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.phase = Phase::Ended;
+        self.push_pool(MessageType::RunspacePoolState, &PoolState::Closed.to_value(None));
+        let ids: Vec<Uuid> = self.pipelines.keys().copied().collect();
+        for id in ids {
+            let _ = self.terminate(id);
+        }
+    }
+
+    /// `true` when the pipeline exists for the client.
+    #[must_use]
+    pub fn has_pipeline(&self, id: Uuid) -> bool {
+        self.pipelines.contains_key(&id)
+    }
+
+    /// `true` when somebody on the client's side sees lines and can be asked.
+    #[must_use]
+    pub fn has_ui(&self, id: Uuid) -> bool {
+        self.pipelines.get(&id).is_some_and(|p| p.has_ui)
+    }
+
+    /// `true` when the pipeline ended and all of it went out.
+    #[must_use]
+    pub fn is_drained(&self, id: Uuid) -> bool {
+        self.pipelines.get(&id).is_some_and(|p| matches!(p.state, State::Ended) && p.outbox.is_empty())
+    }
+
+    /// Writes to a running pipeline; ignored for any other. Warning, verbose, debug and progress records are written
+    /// a second time as a host call when the client has a user interface: the records alone are never displayed.
+    pub fn write(&mut self, id: Uuid, output: Output<'_>) {
+        let Some(pipeline) = self.pipelines.get(&id).filter(|p| matches!(p.state, State::Running)) else { return };
+        let merges_errors = pipeline.merges_errors;
+        match output {
+            Output::Object(value) => self.push_pipeline(id, MessageType::PipelineOutput, value),
+            Output::Error(record) => {
+                let kind = if merges_errors { MessageType::PipelineOutput } else { MessageType::ErrorRecord };
+                self.push_pipeline(id, kind, &error_to_value(record));
+            }
+            Output::Warning(text) => self.write_line(id, MessageType::WarningRecord, HostMethod::WriteWarningLine, text),
+            Output::Verbose(text) => self.write_line(id, MessageType::VerboseRecord, HostMethod::WriteVerboseLine, text),
+            Output::Debug(text) => self.write_line(id, MessageType::DebugRecord, HostMethod::WriteDebugLine, text),
+            Output::Information(record) => self.push_pipeline(id, MessageType::InformationRecord, &information_to_value(record)),
+            Output::Progress(record) => {
+                let value = progress_to_value(record);
+                self.push_pipeline(id, MessageType::ProgressRecord, &value);
+                self.void_call(id, HostMethod::WriteProgress, vec![Value::I64(0), value]);
+            }
+        }
+    }
+
+    fn write_line(&mut self, id: Uuid, kind: MessageType, method: HostMethod, text: &str) {
+        self.push_pipeline(id, kind, &informational(kind, text));
+        self.void_call(id, method, vec![text.into()]);
+    }
+
+    fn void_call(&mut self, id: Uuid, method: HostMethod, parameters: Vec<Value>) {
+        if self.has_ui(id) {
+            let call = object([("ci", host::NO_ANSWER.into()), ("mi", host::method_value(method)), ("mp", array_list(parameters))]);
+            self.push_pipeline(id, MessageType::PipelineHostCall, &call);
+        }
+    }
+
+    /// Calls the client's host; the answer comes as an event with the id returned here. `None` when nobody is there or
+    /// the pipeline does not run.
+    pub fn call_host(&mut self, id: Uuid, method: HostMethod, parameters: Vec<Value>) -> Option<i64> {
+        let call_id = self.next_call;
+        let pipeline = self.pipelines.get_mut(&id).filter(|p| p.has_ui && matches!(p.state, State::Running))?;
+        pipeline.calls.insert(call_id);
+        self.next_call += 1;
+        self.push_pipeline(id, MessageType::PipelineHostCall, &HostCall { call_id, method, parameters }.to_value());
+        Some(call_id)
+    }
+
+    /// Ends a pipeline and lets the next one begin. Only the first call for a pipeline counts (case C-14).
+    pub fn finish(&mut self, id: Uuid, end: &PipelineEnd) {
+        if !self.abandoned.remove(&id) {
+            let Some(pipeline) = self.pipelines.get_mut(&id).filter(|p| matches!(p.state, State::Running)) else { return };
+            pipeline.state = State::Ended;
+            pipeline.calls.clear();
+            self.push_pipeline(id, MessageType::PipelineState, &end.to_value());
+        }
+        self.start_next();
+    }
+
+    fn push_pool(&mut self, kind: MessageType, value: &Value) {
+        self.outbox.push(self.next_object, TO_CLIENT, kind, self.id, Uuid::nil(), value);
+        self.next_object += 1;
+    }
+
+    fn push_pipeline(&mut self, id: Uuid, kind: MessageType, value: &Value) {
+        if let Some(pipeline) = self.pipelines.get_mut(&id) {
+            pipeline.outbox.push(self.next_object, TO_CLIENT, kind, self.id, id, value);
+            self.next_object += 1;
+        }
+    }
+
+    fn outbox(&self, channel: Channel) -> Option<&Outbox> {
+        match channel {
+            Channel::Pool => Some(&self.outbox),
+            Channel::Pipeline(id) => self.pipelines.get(&id).map(|p| &p.outbox),
+        }
+    }
+
+    /// Bytes that wait to be sent on a channel.
+    #[must_use]
+    pub fn buffered(&self, channel: Channel) -> usize {
+        self.outbox(channel).map_or(0, Outbox::len)
+    }
+
+    /// `true` when something waits to be sent on a channel.
+    #[must_use]
+    pub fn has_output(&self, channel: Channel) -> bool {
+        self.outbox(channel).is_some_and(|o| !o.is_empty())
+    }
+
+    /// Whole fragments that wait on a channel, at most `capacity` bytes of them.
+    pub fn take(&mut self, channel: Channel, capacity: usize) -> Vec<u8> {
+        let outbox = match channel {
+            Channel::Pool => Some(&mut self.outbox),
+            Channel::Pipeline(id) => self.pipelines.get_mut(&id).map(|p| &mut p.outbox),
+        };
+        let mut out = Vec::new();
+        if let Some(outbox) = outbox {
+            out.reserve(capacity.min(outbox.len() + 64));
+            outbox.take(capacity, &mut out);
+        }
+        out
+    }
+}

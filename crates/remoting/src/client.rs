@@ -1,0 +1,773 @@
+//! The client half.
+//!
+//! A driver POSTs what [`ClientSession::poll_request`] gives, several at once (one Receive for the session and one for each
+//! running pipeline stay open at the server), and hands every answer to [`ClientSession::handle_answer`] or, when none
+//! came, [`ClientSession::handle_lost`]. After that: drain [`ClientSession::next_event`], then ask for requests again.
+//! While many events wait, no further output is asked for: a slow consumer stops the producer.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use exops_psobject::{ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, Value};
+use exops_psrp::{
+    Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, HostCall, HostInfo, HostMethod, HostResponse, PROTOCOL_VERSION, PipelineEnd,
+    PipelineRequest,
+};
+use exops_wsman::request::{self, Header};
+use exops_wsman::{CommandState, Fault, Limits, Response, ResponseBody, StreamData, parse_response, uri};
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Envelopes of this size every server takes; larger ones only from protocol 2.2 on.
+const CAUTIOUS_ENVELOPE: usize = 153_600;
+/// Above so many waiting events no more output is asked for.
+const WAITING_EVENTS: usize = 256;
+/// How often a Receive is sent again whose answer got lost.
+const RECEIVE_ATTEMPTS: u32 = 5;
+/// Longest part of a body that is not SOAP which goes into an error.
+const EXCERPT: usize = 200;
+
+/// How a session is opened.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// URL of the endpoint with its query, as it stands in `a:To`.
+    pub url: String,
+    /// Name of the session configuration.
+    pub configuration: String,
+    /// Id of the runspace pool and of the shell.
+    pub pool_id: Uuid,
+    /// Id of the client's session.
+    pub session_id: Uuid,
+    /// How long the server may hold a Receive, in milliseconds; HTTP time-outs must be longer.
+    pub operation_timeout: u64,
+    /// Idle time-out to ask for, in milliseconds.
+    pub idle_timeout: Option<u64>,
+    /// Language of texts.
+    pub locale: String,
+    /// Largest answer that is accepted, in bytes; also the largest request to servers that take it.
+    pub max_envelope: usize,
+    /// Whether somebody can be asked.
+    pub host: HostInfo,
+}
+
+impl ClientConfig {
+    /// Exchange's configuration, three minutes, 512,000 bytes, no host.
+    #[must_use]
+    pub fn new(url: impl Into<String>, pool_id: Uuid, session_id: Uuid) -> Self {
+        Self {
+            url: url.into(),
+            configuration: "Microsoft.Exchange".to_owned(),
+            pool_id,
+            session_id,
+            operation_timeout: 180_000,
+            idle_timeout: None,
+            locale: "en-US".to_owned(),
+            max_envelope: 512_000,
+            host: HostInfo::NONE,
+        }
+    }
+}
+
+/// What was being done when something went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is spelt out in Display")]
+pub enum Operation {
+    Open,
+    ReceiveSession,
+    SendSession,
+    StartPipeline,
+    ReceivePipeline,
+    SendPipeline,
+    StopPipeline,
+    Close,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "opening the remote PowerShell session",
+            Self::ReceiveSession => "waiting for the remote PowerShell session",
+            Self::SendSession => "sending to the remote PowerShell session",
+            Self::StartPipeline => "starting a remote command",
+            Self::ReceivePipeline => "waiting for the output of a remote command",
+            Self::SendPipeline => "sending input to a remote command",
+            Self::StopPipeline => "stopping a remote command",
+            Self::Close => "closing the remote PowerShell session",
+        })
+    }
+}
+
+/// Why a pipeline or the session is lost.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The server refused.
+    #[error("{operation} failed: {fault}")]
+    Fault {
+        /// At what.
+        operation: Operation,
+        /// Why; see [`Fault`]'s codes.
+        fault: Fault,
+    },
+    /// An HTTP answer without SOAP: 401 and 403 mean the credential, 302 a redirect, 404 and 503 the endpoint.
+    #[error("{operation} failed: the server answered HTTP {status}")]
+    Http {
+        /// At what.
+        operation: Operation,
+        /// HTTP status.
+        status: u16,
+        /// Beginning of the body.
+        excerpt: String,
+    },
+    /// The server's bytes are not what the protocol allows.
+    #[error("{operation} failed: the server's answer is not acceptable: {reason}")]
+    Protocol {
+        /// At what.
+        operation: Operation,
+        /// Why.
+        reason: String,
+    },
+    /// No answer came. Of a started command nobody knows whether it was carried out.
+    #[error("{operation} failed: the connection was lost before the answer came")]
+    Lost {
+        /// At what.
+        operation: Operation,
+    },
+    /// The server ended the session.
+    #[error("the server ended the remote PowerShell session: {0}")]
+    Ended(String),
+    /// The session was closed while the pipeline ran.
+    #[error("the remote PowerShell session was closed while the command ran")]
+    Closed,
+}
+
+impl ClientError {
+    /// The fault, when a fault is the reason.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Fault { fault, .. } => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// `true` when the server does not know the session (any more): it may be opened again.
+    #[must_use]
+    pub fn is_session_gone(&self) -> bool {
+        matches!(self, Self::Ended(_)) || self.fault().is_some_and(|f| f.code == Fault::UNEXPECTED_SELECTORS)
+    }
+}
+
+/// Names a request until its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What became known.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientEvent {
+    /// The session is open.
+    Opened,
+    /// An output object.
+    Output {
+        /// Whose.
+        pipeline: Uuid,
+        /// The object.
+        value: Value,
+    },
+    /// A non-terminating error.
+    Error {
+        /// Whose.
+        pipeline: Uuid,
+        /// The record.
+        record: Box<ErrorRecord>,
+    },
+    /// A warning, of the session when there is no pipeline.
+    Warning {
+        /// Whose.
+        pipeline: Option<Uuid>,
+        /// The text.
+        text: Arc<str>,
+    },
+    /// Verbose text.
+    Verbose {
+        /// Whose.
+        pipeline: Uuid,
+        /// The text.
+        text: Arc<str>,
+    },
+    /// Debug text.
+    Debug {
+        /// Whose.
+        pipeline: Uuid,
+        /// The text.
+        text: Arc<str>,
+    },
+    /// An information record.
+    Information {
+        /// Whose.
+        pipeline: Uuid,
+        /// The record.
+        record: Box<InformationRecord>,
+    },
+    /// Progress.
+    Progress {
+        /// Whose.
+        pipeline: Uuid,
+        /// The record.
+        record: Box<ProgressRecord>,
+    },
+    /// The server calls the host. Calls that repeat a warning, verbose, debug or progress record are left out.
+    HostCall {
+        /// Whose; `None` for the session.
+        pipeline: Option<Uuid>,
+        /// The call; answer with [`ClientSession::respond`] when it expects one.
+        call: HostCall,
+    },
+    /// The pipeline ended; nothing of it follows.
+    PipelineEnded {
+        /// Which.
+        pipeline: Uuid,
+        /// How.
+        end: PipelineEnd,
+    },
+    /// The pipeline's end will never be known; nothing of it follows.
+    PipelineLost {
+        /// Which.
+        pipeline: Uuid,
+        /// Why.
+        error: ClientError,
+    },
+    /// The session is lost; nothing follows.
+    Broken(ClientError),
+    /// The session is closed; nothing follows.
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    New,
+    Creating,
+    /// The shell exists.
+    Created,
+    /// The pool is open.
+    Open,
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Create,
+    PoolReceive,
+    PoolSend,
+    Command(Uuid),
+    Receive(Uuid),
+    Send(Uuid),
+    Prompt(Option<Uuid>),
+    Stop(Uuid),
+    Terminate(Uuid),
+    Delete,
+}
+
+impl Kind {
+    fn operation(self) -> Operation {
+        match self {
+            Self::Create => Operation::Open,
+            Self::PoolReceive => Operation::ReceiveSession,
+            Self::PoolSend | Self::Prompt(None) => Operation::SendSession,
+            Self::Command(_) => Operation::StartPipeline,
+            Self::Receive(_) => Operation::ReceivePipeline,
+            Self::Send(_) | Self::Prompt(Some(_)) => Operation::SendPipeline,
+            Self::Stop(_) | Self::Terminate(_) => Operation::StopPipeline,
+            Self::Delete => Operation::Close,
+        }
+    }
+
+    fn pipeline(self) -> Option<Uuid> {
+        match self {
+            Self::Command(id) | Self::Receive(id) | Self::Send(id) | Self::Stop(id) | Self::Terminate(id) => Some(id),
+            Self::Prompt(id) => id,
+            Self::Create | Self::PoolReceive | Self::PoolSend | Self::Delete => None,
+        }
+    }
+
+    /// The same request may be sent again when its answer got lost.
+    fn is_repeatable(self) -> bool {
+        matches!(self, Self::PoolReceive | Self::Receive(_))
+    }
+}
+
+struct Outstanding {
+    kind: Kind,
+    message_id: String,
+    attempts: u32,
+}
+
+#[derive(Default)]
+struct Pipeline {
+    /// The Command went out.
+    sent: bool,
+    /// The server confirmed it.
+    started: bool,
+    /// The end was told.
+    ended: bool,
+    stop: bool,
+    stop_sent: bool,
+    terminate_sent: bool,
+    prompts: VecDeque<Vec<u8>>,
+}
+
+/// One remote session.
+pub struct ClientSession {
+    config: ClientConfig,
+    resource_uri: String,
+    ids: Box<dyn FnMut() -> Uuid + Send>,
+    phase: Phase,
+    pool: ClientPool,
+    shell_id: String,
+    pipelines: BTreeMap<u64, (Uuid, Pipeline)>,
+    order: HashMap<Uuid, u64>,
+    next_order: u64,
+    pool_prompts: VecDeque<Vec<u8>>,
+    outstanding: BTreeMap<RequestId, Outstanding>,
+    /// Receives to be sent again under their own id.
+    again: VecDeque<Outstanding>,
+    next_request: u64,
+    events: VecDeque<ClientEvent>,
+    closing: bool,
+    delete_sent: bool,
+}
+
+impl ClientSession {
+    /// A session whose first request opens it. `ids` gives random ids, for messages and pipelines.
+    #[must_use]
+    pub fn new(config: ClientConfig, ids: Box<dyn FnMut() -> Uuid + Send>) -> Self {
+        let pool = ClientPool::new(ClientPoolConfig { host: config.host, ..ClientPoolConfig::new(config.pool_id) });
+        Self {
+            resource_uri: format!("{}{}", uri::CONFIGURATION_PREFIX, config.configuration),
+            shell_id: config.pool_id.to_string().to_uppercase(),
+            config,
+            ids,
+            phase: Phase::New,
+            pool,
+            pipelines: BTreeMap::new(),
+            order: HashMap::new(),
+            next_order: 0,
+            pool_prompts: VecDeque::new(),
+            outstanding: BTreeMap::new(),
+            again: VecDeque::new(),
+            next_request: 0,
+            events: VecDeque::new(),
+            closing: false,
+            delete_sent: false,
+        }
+    }
+
+    /// `true` once nothing follows: closed or broken.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// ApplicationPrivateData of the server (PSVersionTable …), null until it came.
+    #[must_use]
+    pub fn private_data(&self) -> &Value {
+        self.pool.private_data()
+    }
+
+    /// Starts a pipeline as soon as the session is open; its records and its end come as events.
+    pub fn invoke(&mut self, request: &PipelineRequest) -> Uuid {
+        let id = (self.ids)();
+        self.pool.invoke(id, request);
+        self.order.insert(id, self.next_order);
+        self.pipelines.insert(self.next_order, (id, Pipeline::default()));
+        self.next_order += 1;
+        if self.phase == Phase::Ended || self.closing {
+            self.lose(id, ClientError::Closed);
+        }
+        id
+    }
+
+    /// Pipes an object in; the request must say that there is input.
+    pub fn input(&mut self, pipeline: Uuid, value: &Value) {
+        self.pool.input(pipeline, value);
+    }
+
+    /// No more input follows.
+    pub fn end_input(&mut self, pipeline: Uuid) {
+        self.pool.end_input(pipeline);
+    }
+
+    /// Asks the server to stop a pipeline; its end still comes.
+    pub fn stop(&mut self, pipeline: Uuid) {
+        let Some(state) = self.pipeline(pipeline) else { return };
+        if !state.sent {
+            state.ended = true;
+            self.events.push_back(ClientEvent::PipelineEnded { pipeline, end: PipelineEnd::Stopped });
+            self.remove(pipeline);
+        } else {
+            state.stop = true;
+        }
+    }
+
+    /// Answers a host call.
+    pub fn respond(&mut self, pipeline: Option<Uuid>, response: &HostResponse) {
+        let bytes = self.pool.respond(pipeline, response);
+        match pipeline {
+            None => self.pool_prompts.push_back(bytes),
+            Some(id) => {
+                if let Some(state) = self.pipeline(id) {
+                    state.prompts.push_back(bytes);
+                }
+            }
+        }
+    }
+
+    /// Closes the session; pipelines that have not ended are lost.
+    pub fn close(&mut self) {
+        if self.closing || self.phase == Phase::Ended {
+            return;
+        }
+        self.closing = true;
+        self.lose_all(&ClientError::Closed);
+        if self.phase == Phase::New {
+            self.phase = Phase::Ended;
+            self.events.push_back(ClientEvent::Closed);
+        }
+    }
+
+    /// The next thing that became known.
+    pub fn next_event(&mut self) -> Option<ClientEvent> {
+        self.events.pop_front()
+    }
+
+    fn pipeline(&mut self, id: Uuid) -> Option<&mut Pipeline> {
+        let order = self.order.get(&id)?;
+        self.pipelines.get_mut(order).map(|(_, p)| p)
+    }
+
+    fn remove(&mut self, id: Uuid) {
+        if let Some(order) = self.order.remove(&id) {
+            self.pipelines.remove(&order);
+        }
+        self.pool.forget(id);
+    }
+
+    fn is_outstanding(&self, kind: Kind) -> bool {
+        self.outstanding.values().chain(&self.again).any(|o| o.kind == kind)
+    }
+
+    /// The next request to POST, as long as there is one: its envelope. Ask again after every answer and every call that
+    /// gives the session something to do.
+    pub fn poll_request(&mut self) -> Option<(RequestId, Vec<u8>)> {
+        if self.phase == Phase::Ended {
+            return None;
+        }
+        let outstanding = match self.again.pop_front() {
+            Some(again) => again,
+            None => Outstanding { kind: self.next_kind()?, message_id: format!("uuid:{}", (self.ids)().to_string().to_uppercase()), attempts: 0 },
+        };
+        let envelope = self.build(outstanding.kind, &outstanding.message_id)?;
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.outstanding.insert(id, outstanding);
+        Some((id, envelope.into_bytes()))
+    }
+
+    fn next_kind(&mut self) -> Option<Kind> {
+        match self.phase {
+            Phase::New => {
+                self.phase = Phase::Creating;
+                return Some(Kind::Create);
+            }
+            Phase::Creating | Phase::Ended => return None,
+            Phase::Created | Phase::Open => {}
+        }
+        if self.closing {
+            let first = !self.delete_sent;
+            self.delete_sent = true;
+            return first.then_some(Kind::Delete);
+        }
+        if self.pool.has_output(Channel::Pool) && !self.is_outstanding(Kind::PoolSend) {
+            return Some(Kind::PoolSend);
+        }
+        if !self.is_outstanding(Kind::PoolReceive) {
+            return Some(Kind::PoolReceive);
+        }
+        if !self.pool_prompts.is_empty() && !self.is_outstanding(Kind::Prompt(None)) {
+            return Some(Kind::Prompt(None));
+        }
+        if self.phase != Phase::Open {
+            return None;
+        }
+        let may_receive = self.events.len() < WAITING_EVENTS;
+        let found = self.pipelines.values().find_map(|(id, pipeline)| self.next_of(*id, pipeline, may_receive));
+        if let Some(kind) = found
+            && let Some(pipeline) = kind.pipeline().and_then(|id| self.pipeline(id))
+        {
+            match kind {
+                Kind::Command(_) => pipeline.sent = true,
+                Kind::Stop(_) => pipeline.stop_sent = true,
+                Kind::Terminate(_) => pipeline.terminate_sent = true,
+                _ => {}
+            }
+        }
+        found
+    }
+
+    fn next_of(&self, id: Uuid, pipeline: &Pipeline, may_receive: bool) -> Option<Kind> {
+        if !pipeline.sent {
+            return Some(Kind::Command(id));
+        }
+        if pipeline.ended {
+            return (pipeline.started && !pipeline.terminate_sent).then_some(Kind::Terminate(id));
+        }
+        if !pipeline.started {
+            return None;
+        }
+        if pipeline.stop && !pipeline.stop_sent {
+            return Some(Kind::Stop(id));
+        }
+        if !pipeline.prompts.is_empty() && !self.is_outstanding(Kind::Prompt(Some(id))) {
+            return Some(Kind::Prompt(Some(id)));
+        }
+        if self.pool.has_output(Channel::Pipeline(id)) && !self.is_outstanding(Kind::Send(id)) {
+            return Some(Kind::Send(id));
+        }
+        (may_receive && !self.is_outstanding(Kind::Receive(id))).then_some(Kind::Receive(id))
+    }
+
+    fn build(&mut self, kind: Kind, message_id: &str) -> Option<String> {
+        let header = Header {
+            to: &self.config.url,
+            resource_uri: &self.resource_uri,
+            message_id,
+            max_envelope_size: self.config.max_envelope,
+            operation_timeout: self.config.operation_timeout,
+            session_id: &format!("uuid:{}", self.config.session_id.to_string().to_uppercase()),
+            shell_id: (kind != Kind::Create).then_some(self.shell_id.as_str()),
+            locale: &self.config.locale,
+        };
+        let takes_large = self.pool.peer().is_some_and(exops_psrp::Capability::takes_large_envelopes);
+        let envelope = if takes_large { self.config.max_envelope } else { self.config.max_envelope.min(CAUTIOUS_ENVELOPE) };
+        let capacity = request::payload_capacity(&header, envelope);
+        let command_text = |id: Uuid| id.to_string().to_uppercase();
+        let send = |name: &str, id: Option<Uuid>, data: Vec<u8>| {
+            request::send(&header, &StreamData { name: name.to_owned(), command_id: id.map(command_text), data })
+        };
+        Some(match kind {
+            Kind::Create => {
+                let creation = self.pool.take(Channel::Pool, capacity);
+                request::create(&header, &self.shell_id, PROTOCOL_VERSION, self.config.idle_timeout, &creation)
+            }
+            Kind::PoolReceive => request::receive(&header, None),
+            Kind::Receive(id) => request::receive(&header, Some(&command_text(id))),
+            Kind::PoolSend => send("stdin", None, self.pool.take(Channel::Pool, capacity)),
+            Kind::Send(id) => send("stdin", Some(id), self.pool.take(Channel::Pipeline(id), capacity)),
+            Kind::Prompt(None) => send("pr", None, self.pool_prompts.pop_front()?),
+            Kind::Prompt(Some(id)) => {
+                let data = self.order.get(&id).and_then(|o| self.pipelines.get_mut(o)).and_then(|(_, p)| p.prompts.pop_front())?;
+                send("pr", Some(id), data)
+            }
+            Kind::Command(id) => {
+                let argument = self.pool.take_first(id, capacity);
+                request::command(&header, &command_text(id), &argument)
+            }
+            Kind::Stop(id) => request::signal(&header, &command_text(id), uri::SIGNAL_STOP),
+            Kind::Terminate(id) => request::signal(&header, &command_text(id), uri::SIGNAL_TERMINATE),
+            Kind::Delete => request::delete(&header),
+        })
+    }
+
+    /// Takes the answer to a request.
+    pub fn handle_answer(&mut self, id: RequestId, status: u16, body: &[u8]) {
+        let Some(outstanding) = self.outstanding.remove(&id) else { return };
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let kind = outstanding.kind;
+        match self.read(&outstanding, status, body) {
+            Ok(ResponseBody::Fault(fault)) => self.fault(kind, fault),
+            Ok(body) => self.success(kind, body),
+            Err(error) => self.fail(kind, error),
+        }
+    }
+
+    fn read(&self, outstanding: &Outstanding, status: u16, body: &[u8]) -> Result<ResponseBody, ClientError> {
+        let operation = outstanding.kind.operation();
+        let limits = Limits { bytes: self.config.max_envelope, ..Limits::default() };
+        match parse_response(body, &limits) {
+            Ok(Response { relates_to: Some(id), body }) if !id.eq_ignore_ascii_case(&outstanding.message_id) => {
+                // A server that could not read the request cannot say which one it was.
+                if matches!(body, ResponseBody::Fault(_)) { Ok(body) } else { Err(ClientError::Protocol { operation, reason: format!("it relates to {id}") }) }
+            }
+            Ok(Response { body, .. }) if status == 200 || matches!(body, ResponseBody::Fault(_)) => Ok(body),
+            Err(error) if status == 200 => Err(ClientError::Protocol { operation, reason: error.to_string() }),
+            _ => Err(ClientError::Http {
+                operation,
+                status,
+                excerpt: String::from_utf8_lossy(body.get(..body.len().min(EXCERPT)).unwrap_or_default()).into_owned(),
+            }),
+        }
+    }
+
+    /// Takes note that no answer to a request will come. A Receive is sent again; the server gives the same answer.
+    pub fn handle_lost(&mut self, id: RequestId) {
+        let Some(mut outstanding) = self.outstanding.remove(&id) else { return };
+        if self.phase == Phase::Ended {
+            return;
+        }
+        outstanding.attempts += 1;
+        let kind = outstanding.kind;
+        if kind.is_repeatable() && outstanding.attempts < RECEIVE_ATTEMPTS {
+            self.again.push_back(outstanding);
+        } else {
+            self.fail(kind, ClientError::Lost { operation: kind.operation() });
+        }
+    }
+
+    fn success(&mut self, kind: Kind, body: ResponseBody) {
+        let operation = kind.operation();
+        match (kind, body) {
+            (Kind::Create, ResponseBody::Created { shell_id }) => {
+                if let Some(id) = shell_id {
+                    self.shell_id = id;
+                }
+                self.phase = Phase::Created;
+            }
+            (Kind::PoolReceive | Kind::Receive(_), ResponseBody::Receive { streams, state }) => self.received(kind, &streams, state),
+            (Kind::Command(id), ResponseBody::Command { .. }) => {
+                if let Some(pipeline) = self.pipeline(id) {
+                    pipeline.started = true;
+                }
+            }
+            (Kind::Terminate(id), _) => self.remove(id),
+            (Kind::Delete, _) => self.closed(),
+            (Kind::PoolSend | Kind::Send(_) | Kind::Prompt(_) | Kind::Stop(_), _) => {}
+            (Kind::Create | Kind::PoolReceive | Kind::Receive(_) | Kind::Command(_), _) => {
+                self.fail(kind, ClientError::Protocol { operation, reason: "it answers another operation".to_owned() });
+            }
+        }
+    }
+
+    fn received(&mut self, kind: Kind, streams: &[StreamData], state: Option<CommandState>) {
+        let channel = kind.pipeline().map_or(Channel::Pool, Channel::Pipeline);
+        for stream in streams {
+            if let Err(error) = self.pool.receive(channel, &stream.data) {
+                self.pool_events();
+                return self.fail(kind, ClientError::Protocol { operation: kind.operation(), reason: error.to_string() });
+            }
+        }
+        self.pool_events();
+        if let (Kind::Receive(id), Some(CommandState::Done)) = (kind, state)
+            && self.pool.is_running(id)
+        {
+            self.fail(kind, ClientError::Protocol { operation: kind.operation(), reason: "the command is done without a pipeline state".to_owned() });
+        }
+    }
+
+    fn pool_events(&mut self) {
+        while let Some(event) = self.pool.next_event() {
+            let event = match event {
+                ClientPoolEvent::Opened => {
+                    if self.phase == Phase::Created {
+                        self.phase = Phase::Open;
+                    }
+                    ClientEvent::Opened
+                }
+                ClientPoolEvent::Ended(record) => {
+                    let reason = record.map_or_else(|| "it was closed there".to_owned(), |r| r.message.to_string());
+                    return self.broken(ClientError::Ended(reason));
+                }
+                ClientPoolEvent::Output(pipeline, value) => ClientEvent::Output { pipeline, value },
+                ClientPoolEvent::Error(pipeline, record) => ClientEvent::Error { pipeline, record },
+                ClientPoolEvent::Warning(pipeline, text) => ClientEvent::Warning { pipeline, text },
+                ClientPoolEvent::Verbose(pipeline, text) => ClientEvent::Verbose { pipeline, text },
+                ClientPoolEvent::Debug(pipeline, text) => ClientEvent::Debug { pipeline, text },
+                ClientPoolEvent::Information(pipeline, record) => ClientEvent::Information { pipeline, record },
+                ClientPoolEvent::Progress(pipeline, record) => ClientEvent::Progress { pipeline, record },
+                ClientPoolEvent::HostCall(pipeline, call) => match self.host_call(pipeline, call) {
+                    Some(event) => event,
+                    None => continue,
+                },
+                ClientPoolEvent::PipelineEnded(pipeline, end) => {
+                    if let Some(state) = self.pipeline(pipeline) {
+                        state.ended = true;
+                    }
+                    ClientEvent::PipelineEnded { pipeline, end }
+                }
+            };
+            self.events.push_back(event);
+        }
+    }
+
+    fn host_call(&mut self, pipeline: Option<Uuid>, call: HostCall) -> Option<ClientEvent> {
+        if call.expects_answer() && !self.config.host.has_ui() {
+            // The server waits; nobody here can say anything.
+            let record = ErrorRecord::new(
+                "System.Management.Automation.Host.HostException",
+                "The client has no host that could answer.",
+                ErrorCategory::NotImplemented,
+                "HostFunctionNotImplemented",
+            );
+            self.respond(pipeline, &HostResponse { call_id: call.call_id, method: call.method, result: Err(Box::new(record)) });
+            return None;
+        }
+        let repeats_a_record =
+            [HostMethod::WriteWarningLine, HostMethod::WriteVerboseLine, HostMethod::WriteDebugLine, HostMethod::WriteProgress].contains(&call.method);
+        (!repeats_a_record).then_some(ClientEvent::HostCall { pipeline, call })
+    }
+
+    fn fault(&mut self, kind: Kind, fault: Fault) {
+        match kind {
+            // Nothing happened in time: ask again.
+            Kind::PoolReceive | Kind::Receive(_) if fault.code == Fault::TIMED_OUT => {}
+            _ => self.fail(kind, ClientError::Fault { operation: kind.operation(), fault }),
+        }
+    }
+
+    /// A request failed for good: the session or the pipeline that depends on it is lost.
+    fn fail(&mut self, kind: Kind, error: ClientError) {
+        match kind {
+            // The outcome of closing is the same.
+            Kind::Delete => self.closed(),
+            _ if self.closing && kind != Kind::Create => {}
+            Kind::Create if self.closing => self.closed(),
+            Kind::Create | Kind::PoolReceive | Kind::PoolSend | Kind::Prompt(None) => self.broken(error),
+            Kind::Terminate(id) => self.remove(id),
+            // The pipeline may have ended just before.
+            Kind::Stop(_) => {}
+            Kind::Command(id) | Kind::Receive(id) | Kind::Send(id) | Kind::Prompt(Some(id)) => self.lose(id, error),
+        }
+    }
+
+    fn lose(&mut self, id: Uuid, error: ClientError) {
+        let Some(pipeline) = self.pipeline(id) else { return };
+        if pipeline.ended {
+            return;
+        }
+        pipeline.ended = true;
+        // Where the server may still have it, it is told to forget it.
+        if !pipeline.started || self.closing || self.phase == Phase::Ended {
+            self.remove(id);
+        }
+        self.events.push_back(ClientEvent::PipelineLost { pipeline: id, error });
+    }
+
+    fn lose_all(&mut self, error: &ClientError) {
+        let ids: Vec<Uuid> = self.pipelines.values().map(|(id, _)| *id).collect();
+        for id in ids {
+            self.lose(id, error.clone());
+        }
+    }
+
+    fn broken(&mut self, error: ClientError) {
+        self.phase = Phase::Ended;
+        self.lose_all(&error);
+        self.events.push_back(ClientEvent::Broken(error));
+    }
+
+    fn closed(&mut self) {
+        self.phase = Phase::Ended;
+        self.events.push_back(ClientEvent::Closed);
+    }
+}

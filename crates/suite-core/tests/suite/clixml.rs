@@ -1,0 +1,408 @@
+//! CLIXML: what is written reads back, what PowerShell wrote is read, what is hostile is refused.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use exops_psobject::clixml::{ClixmlError, Decoder, read, read_document, write, write_document};
+use exops_psobject::xml::XmlError;
+use exops_psobject::{Base, DateTime, DateTimeKind, Limits, ListKind, Properties, PsObject, TimeSpan, TypeNames, Value, json};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+fn limits() -> Limits {
+    Limits::default()
+}
+
+fn decode(text: &str) -> Result<Value, ClixmlError> {
+    read(text.as_bytes(), &limits())
+}
+
+/// Any text, with what needs escapes more often than chance would bring it.
+fn text() -> impl Strategy<Value = Arc<str>> {
+    prop_oneof![
+        any::<String>(),
+        "[ -~]{0,20}",
+        "(_x[0-9A-Fa-f]{0,5}_?|_|x|_X005F_|[\u{0}-\u{9f}]|\u{1F600}|[\u{fff0}-\u{ffff}]|<|&|\"|]]>|\r\n){0,8}"
+    ]
+    .prop_map(Arc::from)
+}
+
+fn name() -> impl Strategy<Value = Arc<str>> {
+    prop_oneof![4 => "[A-Za-z][A-Za-z0-9]{0,8}".prop_map(Arc::from), 1 => text().prop_filter("empty", |t: &Arc<str>| !t.is_empty())]
+}
+
+fn date_time() -> impl Strategy<Value = DateTime> {
+    let kind = prop_oneof![Just(DateTimeKind::Utc), Just(DateTimeKind::Unspecified), (-840i16..=840).prop_map(DateTimeKind::Local)];
+    (0i64..=3_155_378_975_999_999_999, kind).prop_map(|(ticks, kind)| DateTime::from_ticks(ticks, kind).unwrap())
+}
+
+fn primitive() -> impl Strategy<Value = Value> {
+    let finite = prop_oneof![any::<f64>(), -1e20..1e20f64, (-1000i32..1000).prop_map(f64::from)].prop_filter("finite", |n| n.is_finite());
+    let single = any::<f32>().prop_filter("finite", |n| n.is_finite());
+    prop_oneof![
+        Just(Value::Null),
+        text().prop_map(Value::String),
+        text().prop_map(Value::ScriptBlock),
+        text().prop_map(Value::Uri),
+        text().prop_map(Value::Xml),
+        "[A-Za-z0-9+/=]{0,24}".prop_map(|s| Value::SecureString(s.into())),
+        any::<u16>().prop_map(Value::Char),
+        any::<bool>().prop_map(Value::Bool),
+        date_time().prop_map(Value::DateTime),
+        any::<i64>().prop_map(|t| Value::TimeSpan(TimeSpan(t))),
+        any::<u8>().prop_map(Value::U8),
+        any::<i8>().prop_map(Value::I8),
+        any::<u16>().prop_map(Value::U16),
+        any::<i16>().prop_map(Value::I16),
+        any::<u32>().prop_map(Value::U32),
+        any::<i32>().prop_map(Value::I32),
+        any::<u64>().prop_map(Value::U64),
+        any::<i64>().prop_map(Value::I64),
+        single.prop_map(Value::Single),
+        finite.prop_map(Value::Double),
+        (any::<i64>(), "(\\.[0-9]{1,9})?").prop_map(|(n, fraction)| Value::Decimal(format!("{n}{fraction}").into())),
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(|b| Value::Bytes(b.into())),
+        any::<u128>().prop_map(|n| Value::Guid(Uuid::from_u128(n))),
+        (any::<u16>(), any::<u16>(), "(\\.[0-9]{1,5}){0,2}").prop_map(|(a, b, rest)| Value::Version(format!("{a}.{b}{rest}").into())),
+    ]
+}
+
+fn base(inner: impl Strategy<Value = Value> + Clone) -> impl Strategy<Value = Base> {
+    let kind = prop_oneof![Just(ListKind::List), Just(ListKind::Enumerable), Just(ListKind::Stack), Just(ListKind::Queue)];
+    let items = prop::collection::vec(inner.clone(), 0..4);
+    prop_oneof![
+        Just(Base::None),
+        primitive().prop_map(Base::Primitive),
+        (kind, items).prop_map(|(kind, items)| Base::List(kind, items)),
+        prop::collection::vec((primitive(), inner), 0..4).prop_map(Base::Dictionary),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    primitive().prop_recursive(5, 60, 5, |inner| {
+        let properties = || prop::collection::vec((name(), inner.clone()), 0..4).prop_map(Properties::from_iter);
+        (prop::collection::vec(text(), 0..4), prop::option::of(text()), base(inner.clone()), properties(), properties()).prop_map(
+            |(type_names, to_string, base, adapted, extended)| {
+                PsObject { type_names: type_names.into(), to_string, base, adapted, extended }.into()
+            },
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// C-08 among others: any text in any place comes back as it was.
+    #[test]
+    fn what_is_written_reads_back(values in prop::collection::vec(value(), 1..4)) {
+        for value in &values {
+            prop_assert_eq!(&decode(&write(value)).unwrap(), value);
+        }
+        let document = write_document(&values);
+        prop_assert!(document.bytes().all(|b| b >= b' '), "a document is one line of printable text");
+        prop_assert_eq!(&read_document(document.as_bytes(), &limits()).unwrap(), &values);
+        let mut utf16 = vec![0xFF, 0xFE];
+        utf16.extend(document.encode_utf16().flat_map(u16::to_le_bytes));
+        prop_assert_eq!(&read_document(&utf16, &limits()).unwrap(), &values);
+    }
+
+    /// No input makes the reader panic or run away.
+    #[test]
+    fn any_text_is_read_or_refused(text in prop_oneof![
+        any::<String>(),
+        "(<Obj RefId=\"[0-3]\">|</Obj>|<TN RefId=\"0\"><T>a</T></TN>|<TNRef RefId=\"[01]\"/>|<Ref RefId=\"[0-3]\"/>|<LST>|</LST>|<MS>|</MS>|<S N=\"a\">b</S>|<I32>[0-9]{1,12}</I32>|<!\\[CDATA\\[x\\]\\]>|&#[0-9]{1,7};|<DCT>|<En>|</En>){0,20}",
+    ]) {
+        let _ = decode(&text);
+        let _ = read_document(text.as_bytes(), &limits());
+    }
+}
+
+/// Written form, byte by byte: element names, order of children, escapes, ids, shared type names and objects.
+#[test]
+fn the_written_form_is_that_of_powershell() {
+    let names: TypeNames = ["Contoso.Kind", "System.Enum", "System.ValueType", "System.Object"].map(Arc::from).as_slice().into();
+    let shared: Value = PsObject::enumeration(names.clone(), "Room", 5).into();
+    let mut object = PsObject { to_string: Some("a<b".into()), ..PsObject::default() };
+    object.type_names = ["T_x0041_".into()].into();
+    object.adapted.push("First", shared.clone());
+    object.adapted.push("Again", shared);
+    object.adapted.push("Other", PsObject::enumeration(names, "User", 1));
+    object.adapted.push("List", PsObject::from_list(vec![1.into(), Value::Null]));
+    object.adapted.push("Empty", PsObject::from_list(Vec::new()));
+    object.extended.push("Smile", "\u{1F600}\t_X\u{85}");
+    object.extended.push("Span", Value::TimeSpan(TimeSpan(-10_000_000)));
+    object.extended.push("Big", Value::Double(1e300));
+    object.extended.push("Small", Value::Double(5.787_037_037_037_036_6e-5));
+    object.extended.push("Whole", Value::Double(15_552_000_000.0));
+    object.extended.push("None", Value::Single(f32::NEG_INFINITY));
+    object.extended.push("Char", Value::Char(0xD83D));
+    object.extended.push("Time", DateTime::from_unix_milliseconds(1_714_550_400_500));
+    let dictionary = PsObject { base: Base::Dictionary(vec![("k".into(), true.into())]), ..PsObject::default() };
+    object.extended.push("Table", dictionary);
+    let expected = concat!(
+        r#"<Obj RefId="0"><TN RefId="0"><T>T_x005F_x0041_</T></TN><ToString>a&lt;b</ToString><Props>"#,
+        r#"<Obj N="First" RefId="1"><TN RefId="1"><T>Contoso.Kind</T><T>System.Enum</T><T>System.ValueType</T><T>System.Object</T></TN>"#,
+        r#"<ToString>Room</ToString><I32>5</I32></Obj><Ref N="Again" RefId="1"/>"#,
+        r#"<Obj N="Other" RefId="2"><TNRef RefId="1"/><ToString>User</ToString><I32>1</I32></Obj>"#,
+        r#"<Obj N="List" RefId="3"><LST><I32>1</I32><Nil/></LST></Obj><Obj N="Empty" RefId="4"><LST/></Obj></Props>"#,
+        r#"<MS><S N="Smile">_xD83D__xDE00__x0009__x005F_X_x0085_</S><TS N="Span">-PT1S</TS><Db N="Big">1E+300</Db>"#,
+        r#"<Db N="Small">5.7870370370370366E-05</Db><Db N="Whole">15552000000</Db><Sg N="None">-INF</Sg><C N="Char">55357</C>"#,
+        r#"<DT N="Time">2024-05-01T08:00:00.5Z</DT><Obj N="Table" RefId="5"><DCT><En><S N="Key">k</S><B N="Value">true</B></En></DCT></Obj>"#,
+        "</MS></Obj>"
+    );
+    assert_eq!(write(&object.into()), expected);
+}
+
+/// What peers write differently is read as the same: order of children, namespaces, white space, BOM, comments, CDATA.
+#[test]
+fn other_spellings_are_read() {
+    let plain = decode(r#"<Obj RefId="0"><TN RefId="0"><T>E</T></TN><ToString>x</ToString><I32>2</I32><MS><S N="a">b</S></MS></Obj>"#).unwrap();
+    let other = "\u{FEFF}<?xml version='1.0' encoding='utf-8'?>\r\n<p:Obj xmlns:p='urn:x' RefId = '7'><!-- c -->\n <MS>\n <S N='a'><![CDATA[b]]></S></MS>\
+        <I32> 2 </I32><ToString>&#120;</ToString><MS Name='PSStandardMembers'/><TN RefId='4'><T>E</T></TN></p:Obj >\n";
+    assert_eq!(decode(other).unwrap(), plain);
+    let member_sets = r#"<Obj RefId="0"><MS><MS N="PSStandardMembers"><Obj N="x" RefId="1"><LST><S>y</S></LST></Obj></MS><I32 N="n">1</I32></MS></Obj>"#;
+    assert_eq!(decode(member_sets).unwrap(), PsObject::notes([("n", 1)].into_iter().collect()).into());
+    for nothing in ["", "\u{FEFF}", " \n", "<!-- nothing -->"] {
+        assert_eq!(decode(nothing).unwrap(), Value::Null);
+    }
+    assert!(read_document(b"<Objs/>", &limits()).unwrap().is_empty());
+    let progress = decode("<PR N='x'><AV>a</AV><AI>1</AI><Nil/><PI>-1</PI><PC>50</PC><T>Processing</T><SR>-1</SR><SD>s</SD></PR>").unwrap();
+    assert_eq!(progress.as_object().unwrap().property("PercentComplete"), Some(&Value::I32(50)));
+    assert_eq!(decode("<S>a\r\nb\rc</S>").unwrap(), "a\nb\nc".into());
+    assert_eq!(decode("<BA>\n AAEC\n Aw==</BA>").unwrap(), Value::Bytes([0, 1, 2, 3].as_slice().into()));
+}
+
+/// Objects of one type share their names, also across messages of one decoder.
+#[test]
+fn names_are_shared() {
+    let message = r#"<Obj RefId="0"><TN RefId="0"><T>A</T><T>B</T></TN><Props><S N="Name">n</S></Props></Obj>"#;
+    let mut decoder = Decoder::new(limits());
+    let objects = [decoder.read(message.as_bytes()).unwrap(), decoder.read(message.as_bytes()).unwrap()];
+    let [first, second] = objects.each_ref().map(|o| o.as_object().unwrap());
+    assert!(Arc::ptr_eq(&first.type_names, &second.type_names));
+    assert!(Arc::ptr_eq(first.adapted.iter().next().unwrap().0, second.adapted.iter().next().unwrap().0));
+}
+
+/// C-08: escapes that are nested, broken, in lower case, halves of a pair; what is written reads back (see the
+/// round trip above).
+#[test]
+fn c_08_escapes() {
+    for (written, read) in [
+        ("_x0041_", "A"),
+        ("_X0041_", "A"),
+        ("_x00e9_", "é"),
+        ("_x005F_x0041_", "_x0041_"),
+        ("_x005F_x005F_x0041_", "_x005F_x0041_"),
+        ("_x0041", "_x0041"),
+        ("_x41_", "_x41_"),
+        ("_x00 41_", "_x00 41_"),
+        ("__x0041__", "_A_"),
+        ("_xD83D__xDE00_", "\u{1F600}"),
+        ("_xd83d__xde00_", "\u{1F600}"),
+        ("_xD83D_", "\u{FFFD}"),
+        ("_xDE00__xD83D_", "\u{FFFD}\u{FFFD}"),
+        ("_xD83D__x0041_", "\u{FFFD}A"),
+        ("_x&#48;041_", "A"),
+        ("a_x0000_b", "a\0b"),
+    ] {
+        assert_eq!(decode(&format!("<S>{written}</S>")).unwrap(), read.into(), "{written}");
+    }
+}
+
+/// C-03: nesting of 10^5, references to what is unknown, later or the object itself; chains of references that together
+/// are deeper than any one element.
+#[test]
+fn c_03_nesting_and_references() {
+    let deep = |n: usize, open: &str, close: &str| format!("{}{}", open.repeat(n), close.repeat(n));
+    assert!(matches!(decode(&deep(100_000, "<Obj><LST>", "</LST></Obj>")), Err(ClixmlError::Xml(XmlError::TooDeep(128)))));
+    let wide = Limits { depth: usize::MAX, ..limits() };
+    let refused = read(deep(100_000, "<Obj><MS><Obj N='a'>", "</Obj></MS></Obj>").as_bytes(), &wide);
+    assert!(matches!(refused, Err(ClixmlError::Xml(XmlError::TooDeep(256)))));
+    for reference in [
+        r#"<Ref RefId="0"/>"#,
+        r#"<Ref/>"#,
+        r#"<Ref RefId="x"/>"#,
+        r#"<Obj RefId="0"><LST><Ref RefId="0"/></LST></Obj>"#,
+        r#"<Obj RefId="0"><LST><Ref RefId="1"/><Obj RefId="1"/></LST></Obj>"#,
+        r#"<Obj RefId="0"><TNRef RefId="0"/></Obj>"#,
+    ] {
+        assert!(matches!(decode(reference), Err(ClixmlError::UnknownReference { .. })), "{reference}");
+    }
+    let mut chain = String::from("<Objs><Obj RefId='0'/>");
+    for n in 1..100_000 {
+        chain += &format!("<Obj RefId='{n}'><LST><Ref RefId='{}'/></LST></Obj>", n - 1);
+    }
+    chain += "</Objs>";
+    assert!(matches!(read_document(chain.as_bytes(), &limits()), Err(ClixmlError::Xml(XmlError::TooDeep(128)))));
+}
+
+/// C-04: a short text whose references stand for a huge one is refused; within the limits it is written as short as it
+/// was, and its JSON is as large as the limits allow at most.
+#[test]
+fn c_04_reference_fan_out() {
+    let fan = |levels: usize, width: usize| {
+        let mut text = String::from("<Obj RefId='0'><LST><Obj RefId='1'><S>a text of some length</S></Obj>");
+        for level in 2..levels {
+            text += &format!("<Obj RefId='{level}'><LST>{}</LST></Obj>", format!("<Ref RefId='{}'/>", level - 1).repeat(width));
+        }
+        text + "</LST></Obj>"
+    };
+    assert!(matches!(decode(&fan(40, 10)), Err(ClixmlError::Expansion(_))));
+    let tight = Limits { bytes: 100_000, ..limits() };
+    assert!(matches!(read(fan(12, 4).as_bytes(), &tight), Err(ClixmlError::Expansion(_))));
+    let value = read(fan(6, 4).as_bytes(), &tight).unwrap();
+    let written = write(&value);
+    assert!(written.len() < fan(6, 4).len() + 200, "{} bytes", written.len());
+    assert_eq!(decode(&written).unwrap(), value);
+    assert!(json::to_rest(&value).to_string().len() < tight.bytes);
+}
+
+/// C-07: numbers, times and the like at their edges and beyond them.
+#[test]
+fn c_07_edges_of_primitives() {
+    for (good, value) in [
+        ("<I64>-9223372036854775808</I64>", Value::I64(i64::MIN)),
+        ("<U64>18446744073709551615</U64>", Value::U64(u64::MAX)),
+        ("<SB>-128</SB>", Value::I8(-128)),
+        ("<C>55357</C>", Value::Char(0xD83D)),
+        ("<C>65535</C>", Value::Char(0xFFFF)),
+        ("<Db>INF</Db>", Value::Double(f64::INFINITY)),
+        ("<Db>1.7976931348623157E+308</Db>", Value::Double(f64::MAX)),
+        ("<D>-79228162514264337593543950335</D>", Value::Decimal("-79228162514264337593543950335".into())),
+        ("<D>1.20</D>", Value::Decimal("1.20".into())),
+        ("<TS>-P10675199DT2H48M5.4775808S</TS>", Value::TimeSpan(TimeSpan(i64::MIN))),
+        ("<TS>P10675199DT2H48M5.4775807S</TS>", Value::TimeSpan(TimeSpan(i64::MAX))),
+        ("<DT>9999-12-31T23:59:59.9999999</DT>", Value::DateTime(DateTime::from_ticks(3_155_378_975_999_999_999, DateTimeKind::Unspecified).unwrap())),
+        ("<DT>0001-01-01T00:00:00+14:00</DT>", Value::DateTime(DateTime::from_ticks(0, DateTimeKind::Local(840)).unwrap())),
+        ("<Version>15.20</Version>", Value::Version("15.20".into())),
+        ("<B>True</B>", Value::Bool(true)),
+    ] {
+        assert_eq!(decode(good).unwrap(), value, "{good}");
+        assert_eq!(decode(&write(&value)).unwrap(), value, "{good}");
+    }
+    assert!(matches!(decode("<Sg>NaN</Sg>").unwrap(), Value::Single(n) if n.is_nan()));
+    for bad in [
+        "<I64>9223372036854775808</I64>",
+        "<I32>2147483648</I32>",
+        "<I32>1.0</I32>",
+        "<I32></I32>",
+        "<By>256</By>",
+        "<By>-1</By>",
+        "<C>65536</C>",
+        "<C>x</C>",
+        "<D>NaN</D>",
+        "<D>INF</D>",
+        "<D>1E3</D>",
+        "<D>79228162514264337593543950336</D>",
+        "<D>0.12345678901234567890123456789</D>",
+        "<D>.</D>",
+        "<Db>1E400</Db>",
+        "<Db>infinity</Db>",
+        "<Db>0x10</Db>",
+        "<DT>0000-01-01T00:00:00</DT>",
+        "<DT>10000-01-01T00:00:00</DT>",
+        "<DT>2023-02-29T00:00:00</DT>",
+        "<DT>2024-01-01T24:00:01</DT>",
+        "<DT>2024-01-01T00:00:00.0000000000</DT>",
+        "<TS>P10675199DT2H48M5.4775808S</TS>",
+        "<TS>P99999999999999999999D</TS>",
+        "<TS>P1Y</TS>",
+        "<TS>1:00:00</TS>",
+        "<G>0f8fad5b-d9cb-469f-a165-70867728950</G>",
+        "<G>urn:uuid:0f8fad5b-d9cb-469f-a165-70867728950e</G>",
+        "<Version>1.2.3.4.5</Version>",
+        "<Version>1.-2</Version>",
+        "<Version>1.2147483648</Version>",
+        "<B>yes</B>",
+        "<BA>AA=A</BA>",
+    ] {
+        assert!(matches!(decode(bad), Err(ClixmlError::BadValue { .. })), "{bad}");
+    }
+    let script = "x".repeat(5 << 20);
+    assert_eq!(decode(&format!("<SBK>{script}</SBK>")).unwrap(), Value::ScriptBlock(script.as_str().into()));
+}
+
+/// X-01: a document type is refused before anything it declares is looked at. Beside it the other things that are not
+/// read (X-02, X-05): processing instructions, entities, other versions and encodings, characters that XML forbids.
+#[test]
+fn x_01_document_types() {
+    let laughs = "<!DOCTYPE lolz [<!ENTITY lol \"lol\"><!ENTITY lol2 \"&lol;&lol;&lol;\">]><S>&lol2;</S>";
+    for text in [laughs, "<!DOCTYPE S SYSTEM \"file:///etc/passwd\"><S/>", "<!doctype S><S/>", "<S><!DOCTYPE S></S>"] {
+        assert!(matches!(decode(text), Err(ClixmlError::Xml(XmlError::DocumentType(_)))), "{text}");
+    }
+    for text in ["<!DOCTYPE S [", "<?xml-stylesheet href='x'?><S/>", "<S/><?xml version='1.0'?>", "<S>&lol;</S>", "<S N='&lol;'/>", "<S>a & b</S>"] {
+        assert!(matches!(decode(text), Err(ClixmlError::Xml(_))), "{text}");
+    }
+    for text in ["<?xml version='1.1'?><S/>", "<?xml version='1.0' encoding='utf-7'?><S/>"] {
+        assert!(matches!(decode(text), Err(ClixmlError::Xml(XmlError::Declaration(_)))), "{text}");
+    }
+    for text in ["<S>\u{0}</S>", "<S>&#0;</S>", "<S>&#xD800;</S>", "<S>&#x1F;</S>", "<S>a\u{1b}</S>", "<S N='\u{1}'/>"] {
+        assert!(decode(text).is_err(), "{text:?}");
+    }
+    for bytes in [b"<S>\xC0\xAF</S>".as_slice(), b"\xFF\xFE<\0S\0", b"\xFE\xFF\xD8\x00", b"<\0S\0/\0>\0"] {
+        assert!(read(bytes, &limits()).is_err(), "{bytes:?}");
+    }
+    for text in ["<S>", "<S>a</T>", "</S>", "<S", "<S N=a/>", "<S N='a' N='b'/>", "<S/><S/>", "text", "<S/>text", "<Objs/>", "<S><S/></S>", "<LST/>", "<Obj>x</Obj>"] {
+        assert!(decode(text).is_err(), "{text}");
+    }
+    for text in [
+        "<Obj><MS><S>no name</S></MS></Obj>",
+        "<Obj><DCT><En><S N='Key'>k</S></En></DCT></Obj>",
+        "<Obj><DCT><En><S N='Key'>k</S><S N='Key'>k</S></En></DCT></Obj>",
+        "<Obj><I32>1</I32><I32>2</I32></Obj>",
+        "<Obj><LST/><DCT/></Obj>",
+    ] {
+        assert!(decode(text).is_err(), "{text}");
+    }
+}
+
+/// X-03: each bound refuses what exceeds it, and refuses it early.
+#[test]
+fn x_03_sizes() {
+    let refused = |text: &str, limits: Limits| match read(text.as_bytes(), &limits) {
+        Err(ClixmlError::Xml(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&format!("<S>{}</S>", "a".repeat(1 << 20)), Limits { bytes: 1 << 20, ..limits() }), XmlError::TooLong(1 << 20));
+    assert_eq!(refused(&"<Obj>".repeat(1_000_000), limits()), XmlError::TooDeep(128));
+    let attributes: String = (0..1_000_000).map(|n| format!(" a{n}=''")).collect();
+    assert_eq!(refused(&format!("<S{attributes}/>"), limits()), XmlError::TooManyAttributes(64));
+    let namespaces: String = (0..100_000).map(|n| format!(" xmlns:n{n}='urn:{n}'")).collect();
+    assert_eq!(refused(&format!("<Nil{namespaces}/>"), limits()), XmlError::TooManyAttributes(64));
+    let many = format!("<Obj><LST>{}</LST></Obj>", "<Nil/>".repeat(1000));
+    assert_eq!(refused(&many, Limits { values: 1000, ..limits() }), XmlError::TooMany(1000));
+    let rebinding: String = (0..120).map(|n| format!("<Obj xmlns='urn:{n}'><LST xmlns:a='urn:{n}'>")).collect();
+    assert_eq!(refused(&rebinding, limits()), XmlError::TooDeep(128));
+    // Numbers and times of any length are refused, not computed with.
+    let digits = "9".repeat(1_000_000);
+    for element in ["I32", "U64", "D", "Db", "Version", "DT", "TS", "G"] {
+        let _ = read(format!("<{element}>{digits}</{element}>").as_bytes(), &limits()).unwrap_err();
+    }
+}
+
+/// Every file that PowerShell wrote decodes, and what is written of it decodes to the same.
+#[test]
+fn recorded_files() {
+    let Some(folder) = exops_testkit::samples("clixml") else { return };
+    let (mut documents, mut objects) = (0, 0);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        let values = match read_document(&bytes, &limits()) {
+            Ok(values) => values,
+            // Some of the recordings are XML of other kinds.
+            Err(ClixmlError::UnexpectedElement { name, .. }) if ["Configuration", "Definition", "configuration"].contains(&name.as_str()) => continue,
+            Err(ClixmlError::Xml(XmlError::Declaration(_))) => continue,
+            Err(error) => panic!("{}: {error}", file.display()),
+        };
+        let again = read_document(write_document(&values).as_bytes(), &limits()).unwrap();
+        assert_eq!(again, values, "{}", file.display());
+        for value in &values {
+            assert_eq!(&decode(&write(value)).unwrap(), value, "{}", file.display());
+        }
+        documents += 1;
+        objects += values.len();
+    }
+    assert!(documents >= 55 && objects > documents, "{documents} documents, {objects} objects");
+}

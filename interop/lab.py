@@ -1,0 +1,90 @@
+"""What the counterpart scripts share: the lab's ready file, a token through msal, a session through pypsrp."""
+
+import argparse
+import json
+import os
+import urllib.parse
+
+import msal
+from pypsrp.powershell import PowerShell, RunspacePool
+from pypsrp.wsman import WSMan
+
+# A proxy of the environment never stands between a counterpart and a lab on this machine.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1,::1"
+
+RESOURCE = "https://outlook.office365.com"
+
+
+def arguments(**more: str) -> argparse.Namespace:
+    """--ready, --app-id and --certificate (one PEM file with certificate and key), and more, each with its help text."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ready", required=True, help="the lab's ready file")
+    parser.add_argument("--app-id", required=True)
+    parser.add_argument("--certificate", required=True, help="PEM with the certificate and its private key, or a PFX without password")
+    for name, text in more.items():
+        parser.add_argument("--" + name.replace("_", "-"), required=True, help=text)
+    given = parser.parse_args()
+    with open(given.ready, encoding="utf-8") as file:
+        given.lab = json.load(file)
+    return given
+
+
+def application(given: argparse.Namespace) -> msal.ConfidentialClientApplication:
+    """msal, pointed at the lab by authority and CA alone."""
+    if given.certificate.endswith(".pfx"):
+        credential = {"private_key_pfx_path": given.certificate}
+    else:
+        with open(given.certificate, encoding="ascii") as file:
+            pem = file.read()
+        credential = {"private_key": pem, "public_certificate": pem}
+    return msal.ConfidentialClientApplication(
+        given.app_id,
+        authority=f"{given.lab['authority']}/{given.lab['tenant_id']}",
+        client_credential=credential,
+        instance_discovery=False,
+        verify=given.lab["ca_file"],
+    )
+
+
+def token(given: argparse.Namespace) -> str:
+    """An access token for Exchange; the authority's error as exception."""
+    answer = application(given).acquire_token_for_client([RESOURCE + "/.default"])
+    if "access_token" not in answer:
+        raise SystemExit(f"no token: {answer.get('error')}: {answer.get('error_description')}")
+    return answer["access_token"]
+
+
+def connection(given: argparse.Namespace, bearer: str) -> WSMan:
+    """A WS-Management connection as scripts opened it against Exchange: Basic that carries the bearer token."""
+    url = urllib.parse.urlsplit(given.lab["powershell"])
+    return WSMan(
+        url.hostname,
+        port=url.port,
+        path=url.path.strip("/"),
+        ssl=True,
+        auth="basic",
+        username=f"OAuthUser@{given.lab['tenant_id']}",
+        password=f"Bearer {bearer}",
+        cert_validation=given.lab["ca_file"],
+        no_proxy=True,
+    )
+
+
+def pool(given: argparse.Namespace, bearer: str) -> RunspacePool:
+    """An Exchange session; use it as context manager."""
+    return RunspacePool(connection(given, bearer), configuration_name="Microsoft.Exchange")
+
+
+def run(session: RunspacePool, cmdlet: str, **parameters: object) -> PowerShell:
+    """Runs one cmdlet to its end."""
+    shell = PowerShell(session)
+    shell.add_cmdlet(cmdlet)
+    for name, value in parameters.items():
+        shell.add_parameter(name, value)
+    shell.invoke()
+    return shell
+
+
+def emit(step: str, **fields: object) -> None:
+    """One line of JSON for the test that reads it."""
+    print(json.dumps({"step": step, **fields}, ensure_ascii=False), flush=True)
