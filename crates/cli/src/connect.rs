@@ -66,13 +66,18 @@ fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
     }
     let worldwide = exops_client::Endpoint::worldwide("");
     let https = |given: &Option<String>, default: String, name: &str| match given {
-        None if options.lab => Err(Failure::usage(format!("{name} is missing")).hint("--lab alone takes all from the ready file; otherwise give --authority and --endpoint")),
+        None if options.lab => Err(Failure::usage(format!("{name} is missing"))
+            .hint("--lab alone takes all from the ready file; otherwise give --authority and --endpoint")),
         None => Ok(default),
         Some(url) if url.starts_with("https://") => Ok(url.trim_end_matches('/').to_owned()),
         Some(url) => Err(Failure::usage(format!("{name} '{url}' is no https URL")).hint("such as https://localhost:8443")),
     };
     let admin_api = https(&options.endpoint, worldwide.admin_api, "--endpoint")?;
-    let admin_api = admin_api.strip_suffix("/powershell-liveid").or_else(|| admin_api.strip_suffix("/PowerShell-LiveId")).unwrap_or(&admin_api).to_owned();
+    let admin_api = admin_api
+        .strip_suffix("/powershell-liveid")
+        .or_else(|| admin_api.strip_suffix("/PowerShell-LiveId"))
+        .unwrap_or(&admin_api)
+        .to_owned();
     let ca_file = options.ca_file.as_ref().map(|f| std::path::absolute(f).map_err(|e| file_failure("use", f, &e))).transpose()?;
     Ok(SavedEndpoint::Fixed {
         authority: https(&options.authority, worldwide.authority, "--authority")?,

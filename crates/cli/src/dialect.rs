@@ -89,7 +89,9 @@ pub(crate) fn rewrite(root: &Command, words: Vec<String>) -> Result<(Vec<String>
                 return Err(Failure::usage(format!("there is no option '-{name}'")).hint(suggest::question(&near, "-")));
             }
             Err(Found::Several(names)) => {
-                return Err(Failure::usage(format!("'-{name}' is the start of several options")).hint(format!("write one of {}", names.join(", "))));
+                return Err(
+                    Failure::usage(format!("'-{name}' is the start of several options")).hint(format!("write one of {}", names.join(", ")))
+                );
             }
         };
         let long = format!("--{}", option.get_long().unwrap_or_default());
@@ -146,7 +148,9 @@ fn find<'a>(path: &'a [&'a Command], name: &str) -> Result<&'a Arg, Found> {
 /// `-o`, `-v`, `-vv`, `-h`, `-V`: single letters never are the start of a name.
 fn is_short(path: &[&Command], body: &str) -> bool {
     let known = |c: char| matches!(c, 'h' | 'V') || path.iter().flat_map(|p| p.get_arguments()).any(|a| a.get_short() == Some(c));
-    let counts = |c: char| path.iter().flat_map(|p| p.get_arguments()).any(|a| a.get_short() == Some(c) && matches!(a.get_action(), ArgAction::Count));
+    let counts = |c: char| {
+        path.iter().flat_map(|p| p.get_arguments()).any(|a| a.get_short() == Some(c) && matches!(a.get_action(), ArgAction::Count))
+    };
     body.len() == 1 || body.chars().next().is_some_and(|c| known(c) && counts(c) && body.chars().all(|d| d == c))
 }
 
@@ -162,3 +166,6 @@ fn pascal(long: &str) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,10 @@ impl Exit {
         let id = record.fully_qualified_error_id.split(',').next().unwrap_or_default();
         let exception = record.exception_type();
         let known = Catalogue::built_in().cmdlet(cmdlet).cloned();
-        if id == "CommandNotFoundException" || exception.ends_with("CommandNotFoundException") || record.category == ErrorCategory::PermissionDenied {
+        if id == "CommandNotFoundException"
+            || exception.ends_with("CommandNotFoundException")
+            || record.category == ErrorCategory::PermissionDenied
+        {
             return if known.is_some() { Self::Refused } else { Self::Usage };
         }
         let no_such_parameter = id == "NamedParameterNotFound" || record.message.contains("Invalid cmdlet parameters specified");
@@ -82,7 +85,11 @@ impl Exit {
             return if parameters.iter().all(knows) { Self::Refused } else { Self::Usage };
         }
         match id {
-            "PositionalParameterNotFound" | "AmbiguousParameter" | "AmbiguousParameterSet" | "MissingMandatoryParameter" | "MissingArgument"
+            "PositionalParameterNotFound"
+            | "AmbiguousParameter"
+            | "AmbiguousParameterSet"
+            | "MissingMandatoryParameter"
+            | "MissingArgument"
             | "ParameterAlreadyBound" => Self::Usage,
             _ => Self::Cmdlet,
         }

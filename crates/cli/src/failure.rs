@@ -52,7 +52,10 @@ impl Failure {
             category: record.category.name(),
             cmdlet: activity.to_owned(),
             target: record.target_name.to_string(),
-            retryable: matches!(record.category, ErrorCategory::ResourceBusy | ErrorCategory::ResourceUnavailable | ErrorCategory::OperationTimeout),
+            retryable: matches!(
+                record.category,
+                ErrorCategory::ResourceBusy | ErrorCategory::ResourceUnavailable | ErrorCategory::OperationTimeout
+            ),
             ..Self::new(exit, message)
         }
     }

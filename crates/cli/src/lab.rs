@@ -4,9 +4,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use exops_auth::Certificate;
 use exops_client::{Endpoint, GraphSetup, Http, NewApplication, RegisteredApplication};
-use exops_lab::{Bootstrap, Lab, LabConfig, Ready};
+use exops_lab::{Bootstrap, Lab, LabConfig};
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
@@ -91,8 +90,11 @@ impl Found {
         let method = if method == "POST" { exops_client::Method::POST } else { exops_client::Method::GET };
         match self.http.json(method, &url, &self.bootstrap.token).await? {
             (200..=299, body) => Ok(body),
-            (401 | 403, _) => Err(Failure::new(Exit::SignIn, format!("the lab at {} does not accept the key in {}", self.endpoint.authority, self.data()))
-                .hint("another lab listens there now: look for its data folder")),
+            (401 | 403, _) => Err(Failure::new(
+                Exit::SignIn,
+                format!("the lab at {} does not accept the key in {}", self.endpoint.authority, self.data()),
+            )
+            .hint("another lab listens there now: look for its data folder")),
             (status, _) => Err(Failure::new(Exit::Unexpected, format!("the lab at {} answered HTTP {status}", self.endpoint.authority))
                 .hint("is it of the same version as this program?")),
         }
@@ -118,7 +120,7 @@ pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failur
     let own = found.call("GET", "status").await?;
     let ready = &found.bootstrap.ready;
     if as_json {
-        print(&format!("{}\n", with_status(ready, &own)))?;
+        print(&format!("{own}\n"))?;
     } else {
         let text = |key: &str| own.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
         print(&format!(
@@ -135,18 +137,6 @@ pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failur
         ))?;
     }
     Ok(Exit::Ok)
-}
-
-/// The ready file's content and what the lab says about itself.
-fn with_status(ready: &Ready, own: &Json) -> Json {
-    let mut all = serde_json::to_value(ready).unwrap_or_default();
-    if let Some(map) = all.as_object_mut() {
-        map.insert("running".to_owned(), true.into());
-        for key in ["started", "requests"] {
-            map.insert(key.to_owned(), own.get(key).cloned().unwrap_or_default());
-        }
-    }
-    all
 }
 
 /// Asks the running lab to stop and waits until it has.
@@ -234,13 +224,12 @@ fn new_application(options: LabAppCreate) -> Result<NewApplication, Failure> {
 
 /// DER of the certificate in a PEM or DER file.
 fn public_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
-    let bytes = read(path)?;
-    if bytes.windows(11).any(|w| w == b"PRIVATE KEY") {
+    let found = exops_auth::pem::read_certificates(&read(path)?)
+        .map_err(|e| Failure::new(Exit::SignIn, format!("{} holds no certificate: {e}", path.display())).hint("give a PEM or DER file"))?;
+    if found.holds_key {
         tell(&format!("note: the private key in {} is not needed and not sent", path.display()));
     }
-    let certificate = if bytes.starts_with(b"0") { Certificate::from_der(&bytes) } else { exops_auth::pem::read_certificate(&bytes) };
-    let certificate = certificate.map_err(|e| Failure::new(Exit::SignIn, format!("{} holds no certificate: {e}", path.display())).hint("give a PEM or DER file"))?;
-    Ok(certificate.der().to_vec())
+    Ok(found.certificate.as_der().to_vec())
 }
 
 fn secret(path: PathBuf) -> Result<SecretString, Failure> {

@@ -135,7 +135,8 @@ fn help_or_usage(error: &clap::Error, as_json: bool) -> Result<Exit, Failure> {
     let text = error.render().to_string();
     if as_json {
         let first = text.lines().next().unwrap_or_default();
-        return Err(Failure::usage(first.strip_prefix("error: ").unwrap_or(first)).hint("'exops --help' and 'exops COMMAND --help' tell what there is"));
+        return Err(Failure::usage(first.strip_prefix("error: ").unwrap_or(first))
+            .hint("'exops --help' and 'exops COMMAND --help' tell what there is"));
     }
     let _ = write!(std::io::stderr().lock(), "{text}");
     Ok(Exit::Usage)

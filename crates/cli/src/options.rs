@@ -223,9 +223,11 @@ pub(crate) enum Transport {
 
 /// Only for its help: the words of `run` are read by `cmdlet_line`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  exops run Get-Mailbox -ResultSize 10\n  exops Get-Mailbox -Filter \"DisplayName -like 'A*'\" -o json\n  \
+#[command(
+    after_help = "Examples:\n  exops run Get-Mailbox -ResultSize 10\n  exops Get-Mailbox -Filter \"DisplayName -like 'A*'\" -o json\n  \
                         exops run Set-Mailbox ann@contoso.com -CustomAttribute1 Test --what-if\n\n\
-                        A shell turns $true and $false into nothing: write -Confirm:false.")]
+                        A shell turns $true and $false into nothing: write -Confirm:false."
+)]
 pub(crate) struct Run {
     /// Over what the cmdlet travels
     #[arg(long, value_enum, default_value = "rest")]

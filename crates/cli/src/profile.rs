@@ -68,24 +68,31 @@ impl Profile {
                 Failure::new(Exit::Unexpected, format!("the profile {} cannot be read: {}", path.display(), e.message()))
                     .hint("connect again to write it anew")
             }),
-            Err(e) if e.kind() == ErrorKind::NotFound => Err(Failure { code: "NotConnected".to_owned(), ..Failure::new(Exit::SignIn, format!("there is no profile '{name}'")) }
-                .hint("sign in with 'exops connect --app-id … --organization … --certificate-file-path …' (--lab for a lab)")),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                Err(Failure { code: "NotConnected".to_owned(), ..Failure::new(Exit::SignIn, format!("there is no profile '{name}'")) }
+                    .hint("sign in with 'exops connect --app-id … --organization … --certificate-file-path …' (--lab for a lab)"))
+            }
             Err(e) => Err(file_failure("read", &path, &e)),
         }
     }
 
-    /// Writes a profile in one step, readable by its owner only.
-    pub(crate) fn save(&self, name: &str) -> Result<PathBuf, Failure> {
-        let path = path(name)?;
-        let text = toml::to_string_pretty(self).map_err(|e| Failure::new(Exit::Unexpected, format!("the profile cannot be written: {e}")))?;
-        let folder = places::profiles()?;
-        let written = fs::create_dir_all(&folder).and_then(|()| {
-            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+    /// Writes a profile.
+    pub(crate) fn save(&self, name: &str) -> Result<(), Failure> {
+        path(name)?;
+        self.save_in(&places::profiles()?, name)
+    }
+
+    /// Writes a profile into a folder in one step, readable by its owner only.
+    pub(crate) fn save_in(&self, folder: &Path, name: &str) -> Result<(), Failure> {
+        let path = folder.join(format!("{name}.toml"));
+        let text =
+            toml::to_string_pretty(self).map_err(|e| Failure::new(Exit::Unexpected, format!("the profile cannot be written: {e}")))?;
+        let written = fs::create_dir_all(folder).and_then(|()| {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(text.as_bytes())?;
             file.persist(&path).map_err(|e| e.error).map(drop)
         });
-        written.map_err(|e| file_failure("write", &path, &e))?;
-        Ok(path)
+        written.map_err(|e| file_failure("write", &path, &e))
     }
 
     /// Removes a profile; `false` where there was none.
@@ -106,16 +113,18 @@ impl Profile {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(file_failure("read", &folder, &e)),
         };
-        let mut names: Vec<String> = entries
-            .filter_map(|e| e.ok()?.file_name().into_string().ok()?.strip_suffix(".toml").map(str::to_owned))
-            .collect();
+        let mut names: Vec<String> =
+            entries.filter_map(|e| e.ok()?.file_name().into_string().ok()?.strip_suffix(".toml").map(str::to_owned)).collect();
         names.sort();
         Ok(names)
     }
 }
 
 fn path(name: &str) -> Result<PathBuf, Failure> {
-    let good = !name.is_empty() && name.len() <= 100 && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.')) && !name.starts_with('.');
+    let good = !name.is_empty()
+        && name.len() <= 100
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && !name.starts_with('.');
     if !good {
         return Err(Failure::usage(format!("'{name}' is no name for a profile")).hint("letters, digits, '-', '_' and '.'"));
     }

@@ -145,9 +145,11 @@ impl<W: Write> Shown<W> {
             Ended::Completed => return Ok(self.worst),
             Ended::Stopped => return Ok(Exit::Interrupted),
             Ended::Failed(record) | Ended::Refused(record) => self.sent.failure(&record),
-            Ended::Throttled(after) => Fault::new(FaultKind::Throttled(after), format!("{} was throttled, and waiting did not help", self.sent.cmdlet))
-                .with_hint(format!("try again in {} s", after.as_secs().max(1)))
-                .into(),
+            Ended::Throttled(after) => {
+                Fault::new(FaultKind::Throttled(after), format!("{} was throttled, and waiting did not help", self.sent.cmdlet))
+                    .with_hint(format!("try again in {} s", after.as_secs().max(1)))
+                    .into()
+            }
             Ended::OutcomeUnknown(fault) => Failure { exit: Some(Exit::OutcomeUnknown), retryable: false, ..fault.into() },
             Ended::SignIn(fault) | Ended::Unreachable(fault) => fault.into(),
             other => Fault::new(FaultKind::Internal, format!("{} ended as {other:?}", self.sent.cmdlet)).into(),

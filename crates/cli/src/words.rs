@@ -152,8 +152,10 @@ fn gather(mut word: String, words: &mut VecDeque<String>) -> String {
 fn typed(raw: &str, name: Option<&str>, parameter: Option<&Arc<Parameter>>, glued: bool) -> Result<Value, Failure> {
     let shown = name.map(|n| format!(" of -{n}")).unwrap_or_default();
     if raw == "System.Collections.Hashtable" || raw == "System.Object[]" {
-        return Err(Failure::usage(format!("the value{shown} is '{raw}': PowerShell hands a program the name of a type, not the @{{…}} you wrote"))
-            .hint("quote it for the program: '@{Add=\"x\"}'"));
+        return Err(Failure::usage(format!(
+            "the value{shown} is '{raw}': PowerShell hands a program the name of a type, not the @{{…}} you wrote"
+        ))
+        .hint("quote it for the program: '@{Add=\"x\"}'"));
     }
     if raw.starts_with("@{") || raw.starts_with("@(") {
         let mut reader = Reader { rest: raw, depth: 0 };
@@ -162,7 +164,8 @@ fn typed(raw: &str, name: Option<&str>, parameter: Option<&Arc<Parameter>>, glue
             if reader.rest.is_empty() { Ok(v) } else { Err(format!("'{}' is left over", reader.rest)) }
         });
         return value.map_err(|e| {
-            Failure::usage(format!("the value{shown} cannot be read: {e} in {raw}")).hint("write @{Add='a','b'; Remove='c'} and quote the whole for your shell")
+            Failure::usage(format!("the value{shown} cannot be read: {e} in {raw}"))
+                .hint("write @{Add='a','b'; Remove='c'} and quote the whole for your shell")
         });
     }
     match raw.to_ascii_lowercase().as_str() {
@@ -313,3 +316,6 @@ impl<'a> Reader<'a> {
         Ok(PsObject { type_names: type_names.into(), base: Base::Dictionary(entries), ..PsObject::default() }.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,10 @@ fn pair(command: &Command) -> Result<Vec<(String, Value)>, Ended> {
                 }
                 None => {
                     let shown = value.as_ref().map(Value::display).unwrap_or_default();
-                    let text = format!("'{shown}' has no parameter name, and positions of {} are not known here: name the parameter", command.name);
+                    let text = format!(
+                        "'{shown}' has no parameter name, and positions of {} are not known here: name the parameter",
+                        command.name
+                    );
                     return Err(refused("System.Management.Automation.ParameterBindingException", text, &command.name));
                 }
             },

@@ -246,7 +246,8 @@ impl GraphSetup {
     async fn find(&self, which: &str) -> Result<Uuid, Fault> {
         let asked = Uuid::try_parse(which).ok();
         let all = self.list_of::<ApplicationWire>("/applications").await?;
-        let fits = |a: &&ApplicationWire| asked.is_some_and(|id| a.id == id || a.app_id == id) || a.display_name.eq_ignore_ascii_case(which);
+        let fits =
+            |a: &&ApplicationWire| asked.is_some_and(|id| a.id == id || a.app_id == id) || a.display_name.eq_ignore_ascii_case(which);
         let found: Vec<Uuid> = all.iter().filter(fits).map(|a| a.id).collect();
         let fault = |text: String, hint: &str| Fault::new(FaultKind::Protocol, text).with_code("Request_ResourceNotFound").with_hint(hint);
         match found.as_slice() {
@@ -259,7 +260,8 @@ impl GraphSetup {
     async fn with_grants(&self, id: Uuid, exchange: &ServicePrincipalWire) -> Result<RegisteredApplication, Fault> {
         let application: ApplicationWire = self.get(&format!("/applications/{id}?$select=id,appId,displayName,keyCredentials")).await?;
         let mut made = self.bare(application);
-        let principal: Result<ServicePrincipalWire, Fault> = self.get(&format!("/servicePrincipals(appId='{}')?$select=id", made.app_id)).await;
+        let principal: Result<ServicePrincipalWire, Fault> =
+            self.get(&format!("/servicePrincipals(appId='{}')?$select=id", made.app_id)).await;
         let principal = match principal {
             Ok(principal) => principal.id,
             Err(fault) if fault.code == "Request_ResourceNotFound" => return Ok(made),
@@ -311,7 +313,9 @@ impl GraphSetup {
                 // Only below the same base: the token goes nowhere else.
                 Some(link) => match link.strip_prefix(&self.base) {
                     Some(rest) => path = rest.to_owned(),
-                    None => return Err(Fault::new(FaultKind::Protocol, format!("{} gives a next link to another place", place(&self.base)))),
+                    None => {
+                        return Err(Fault::new(FaultKind::Protocol, format!("{} gives a next link to another place", place(&self.base))));
+                    }
                 },
             }
         }
@@ -339,7 +343,8 @@ impl GraphSetup {
         }
         let body = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
         let authorization = Some(self.authorization.expose_secret());
-        let answer = self.http.send(Request { method, url: &url, headers, authorization, body, timeout: TIMEOUT }).await.map_err(|l| l.fault)?;
+        let answer =
+            self.http.send(Request { method, url: &url, headers, authorization, body, timeout: TIMEOUT }).await.map_err(|l| l.fault)?;
         if (200..300).contains(&answer.status) { Ok(answer) } else { Err(refusal(&answer, &url)) }
     }
 }

@@ -107,18 +107,17 @@ impl Http {
             builder = builder.header(name, value);
         }
         if let Some(authorization) = request.authorization {
-            let mut value = http::HeaderValue::from_str(authorization)
-                .map_err(|_| Lost { fault: Fault::new(FaultKind::Internal, "the token holds characters that no header takes"), sent: false })?;
+            let mut value = http::HeaderValue::from_str(authorization).map_err(|_| Lost {
+                fault: Fault::new(FaultKind::Internal, "the token holds characters that no header takes"),
+                sent: false,
+            })?;
             value.set_sensitive(true);
             builder = builder.header(http::header::AUTHORIZATION, value);
         }
         let mut response = builder.body(request.body).send().await.map_err(|e| self.lost(&e, url))?;
         let status = response.status().as_u16();
-        let headers: Vec<(String, String)> = response
-            .headers()
-            .iter()
-            .map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
-            .collect();
+        let headers: Vec<(String, String)> =
+            response.headers().iter().map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
@@ -191,15 +190,15 @@ impl Http {
         use rustls::CertificateError as C;
         let fault = |code: &str, text: String| Fault::new(FaultKind::Unreachable, text).with_code(code);
         match error {
-            rustls::Error::InvalidCertificate(C::UnknownIssuer | C::BadSignature) => {
-                fault("UnknownIssuer", format!("the certificate of {place} comes from an authority that is not trusted here")).with_hint(
-                    if self.is_lab {
-                        "the lab has another CA than the profile knows: connect again with --lab (and --data), or give its ca.pem with --ca-file"
-                    } else {
-                        "for a lab, connect with --lab; otherwise give the authority's certificate with --ca-file"
-                    },
-                )
-            }
+            rustls::Error::InvalidCertificate(C::UnknownIssuer | C::BadSignature) => fault(
+                "UnknownIssuer",
+                format!("the certificate of {place} comes from an authority that is not trusted here"),
+            )
+            .with_hint(if self.is_lab {
+                "the lab has another CA than the profile knows: connect again with --lab (and --data), or give its ca.pem with --ca-file"
+            } else {
+                "for a lab, connect with --lab; otherwise give the authority's certificate with --ca-file"
+            }),
             rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
                 fault("NotValidForName", format!("the certificate of {place} is for another name"))
                     .with_hint("use a host name that the certificate holds; a lab takes more with --host-alias")

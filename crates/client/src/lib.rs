@@ -17,10 +17,10 @@ mod remote_powershell;
 mod rest;
 mod token;
 
+pub use ::http::Method;
 pub use credential::{CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID, Credential};
 pub use endpoint::{EXCHANGE_RESOURCE, Endpoint};
 pub use graph::{GraphSetup, NewApplication, RegisteredApplication, RegisteredCertificate};
-pub use ::http::Method;
 pub use http::{Http, LAB_MARK};
 pub use remote_powershell::RemotePowerShellConnection;
 pub use rest::RestConnection;

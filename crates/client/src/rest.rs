@@ -122,7 +122,12 @@ impl Run {
             application: "exops".to_owned(),
         };
         let body = request.body().map_err(|e| {
-            let mut record = ErrorRecord::new("System.Management.Automation.ParameterBindingException", e.to_string(), ErrorCategory::InvalidArgument, "");
+            let mut record = ErrorRecord::new(
+                "System.Management.Automation.ParameterBindingException",
+                e.to_string(),
+                ErrorCategory::InvalidArgument,
+                "",
+            );
             record.activity = request.cmdlet.as_str().into();
             Ended::Refused(Box::new(record))
         })?;
@@ -196,7 +201,9 @@ impl Run {
                 }
                 self.queue.push_back(Step::Ended(Ended::Completed));
             }
-            Some(_) if self.pages >= PAGES => self.queue.push_back(Step::Ended(protocol(format!("the result has more than {PAGES} pages")).into())),
+            Some(_) if self.pages >= PAGES => {
+                self.queue.push_back(Step::Ended(protocol(format!("the result has more than {PAGES} pages")).into()))
+            }
             Some(next) => match link::follow(&next, url, &["outlook.com", "office365.com", "office365.us", "partner.outlook.cn"]) {
                 Ok(next) => self.next = Next::Page(next),
                 Err(e) => self.queue.push_back(Step::Ended(protocol(e.to_string()).into())),
@@ -221,7 +228,7 @@ impl Run {
             tries += 1;
             let answer = tokio::select! {
                 biased;
-                () = stop.stopped() => return Err(self.stopped(tries > 1 || self.pages > 0)),
+                () = stop.stopped() => return Err(self.stopped()),
                 answer = self.exchange(&connection, &url, &token) => answer,
             };
             let trouble = match answer {
@@ -269,7 +276,7 @@ impl Run {
     }
 
     /// A stop while a request is out: a read is simply given up; a write may have been carried out.
-    fn stopped(&self, _after_answer: bool) -> Ended {
+    fn stopped(&self) -> Ended {
         if self.is_read {
             return Ended::Stopped;
         }
@@ -277,9 +284,7 @@ impl Run {
     }
 
     fn unknown(&self, why: &str) -> Fault {
-        Fault::new(FaultKind::Unreachable, format!("nobody can tell whether {} was carried out: {why}", self.request.cmdlet))
-            .with_code("OutcomeUnknown")
-            .with_hint("read the object back before you try again; Search-AdminAuditLog shows what was carried out")
+        outcome_unknown(&self.request.cmdlet, why)
     }
 
     fn lost(&self, lost: Lost, tries: u32) -> Trouble {
@@ -304,7 +309,10 @@ impl Run {
         };
         let back_off = FIRST_WAIT * 2u32.pow(tries - 1);
         Trouble::End(match error.status {
-            401 => Ended::SignIn(no_permission(fault(FaultKind::SignIn, format!("{} does not accept the token: {}", place(url), record.message)), token)),
+            401 => Ended::SignIn(no_permission(
+                fault(FaultKind::SignIn, format!("{} does not accept the token: {}", place(url), record.message)),
+                token,
+            )),
             403 => {
                 record.recommended_action = Some(missing_role(token).into());
                 Ended::Refused(record)
@@ -319,7 +327,10 @@ impl Run {
             300..=399 => {
                 let location = answer.header("Location").unwrap_or("nowhere");
                 let text = format!("{} redirects to '{}'", place(url), location.chars().take(200).collect::<String>());
-                Ended::Unreachable(fault(FaultKind::Protocol, text).with_hint("redirects are not followed: connect with --endpoint to that host if you trust it"))
+                Ended::Unreachable(
+                    fault(FaultKind::Protocol, text)
+                        .with_hint("redirects are not followed: connect with --endpoint to that host if you trust it"),
+                )
             }
             500..=599 => {
                 if self.is_read && tries < TRIES {
@@ -328,25 +339,36 @@ impl Run {
                 if error.structured {
                     Ended::Failed(record)
                 } else if self.is_read {
-                    Ended::Unreachable(fault(FaultKind::Unreachable, format!("{} failed: {}", place(url), record.message)).with_hint("try again later"))
+                    Ended::Unreachable(
+                        fault(FaultKind::Unreachable, format!("{} failed: {}", place(url), record.message)).with_hint("try again later"),
+                    )
                 } else {
-                    Ended::OutcomeUnknown(fault(FaultKind::Unreachable, self.unknown(&record.message).message).with_hint(self.unknown("").hint))
+                    Ended::OutcomeUnknown(Fault { request_id: error.request_id, ..self.unknown(&record.message) })
                 }
             }
             _ if error.structured => Ended::Failed(record),
             200..=299 if !self.is_read => Ended::OutcomeUnknown(self.unknown(&record.message)),
             _ => Ended::Unreachable(
-                fault(FaultKind::Protocol, format!("{} did not answer as an admin API does: {}", place(url), record.message)).with_hint("check --endpoint"),
+                fault(FaultKind::Protocol, format!("{} did not answer as an admin API does: {}", place(url), record.message))
+                    .with_hint("check --endpoint"),
             ),
         })
     }
+}
+
+/// The fault of a write that may or may not have been carried out.
+pub(crate) fn outcome_unknown(cmdlet: &str, why: &str) -> Fault {
+    Fault::new(FaultKind::Unreachable, format!("nobody can tell whether {cmdlet} was carried out: {why}"))
+        .with_code("OutcomeUnknown")
+        .with_hint("read the object back before you try again; Search-AdminAuditLog shows what was carried out")
 }
 
 fn protocol(text: String) -> Fault {
     Fault::new(FaultKind::Protocol, text)
 }
 
-fn now() -> DateTime {
+/// This machine's time.
+pub(crate) fn now() -> DateTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     DateTime::from_unix_milliseconds(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
@@ -358,7 +380,8 @@ fn partial_error(cmdlet: &str, text: &str) -> ErrorRecord {
     record
 }
 
-fn no_permission(mut fault: Fault, token: &Token) -> Fault {
+/// Adds what is missing to the fault of a token that is not accepted.
+pub(crate) fn no_permission(mut fault: Fault, token: &Token) -> Fault {
     let claims = token.claims();
     fault.hint = if claims.app_roles.is_empty() {
         format!(
@@ -375,7 +398,8 @@ fn no_permission(mut fault: Fault, token: &Token) -> Fault {
 /// The template id that every app-only token carries and that is no role.
 const NO_ROLE: Uuid = Uuid::from_u128(0x0997_a1d0_0d1d_4acb_b408_d5ca_7312_1e90);
 
-fn missing_role(token: &Token) -> String {
+/// What to do about a 403.
+pub(crate) fn missing_role(token: &Token) -> String {
     let claims = token.claims();
     if claims.directory_roles.iter().all(|role| *role == NO_ROLE) {
         format!("application {} has no directory role: assign it one such as Exchange Administrator, then connect again", claims.app_id)

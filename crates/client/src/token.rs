@@ -151,11 +151,11 @@ impl TokenSource {
         let mut tries = 0;
         loop {
             tries += 1;
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or_default();
             let scope = format!("{EXCHANGE_RESOURCE}/.default");
             let client_id = inner.app_id.to_string();
             let mut form = vec![("grant_type", "client_credentials"), ("client_id", &client_id), ("scope", &scope)];
-            let proof = inner.credential.proof(&client_id, &url, now)?;
+            let proof = inner.credential.proof(&client_id, &url, now).await?;
             for (name, value) in &proof {
                 form.push((name, value.expose_secret()));
             }
@@ -202,7 +202,12 @@ impl TokenSource {
         // A lab may hand out tokens of a minute: then renew in the last tenth.
         let margin = RENEW_BEFORE.min(life / 10);
         tracing::debug!(app = %claims.app_id, tenant = %claims.tenant_id, seconds = life.as_secs(), "token received");
-        Ok(Token { text: granted.access_token.into(), claims, renew_at: Instant::now() + (life - margin), expires_at: SystemTime::now() + life })
+        Ok(Token {
+            text: granted.access_token.into(),
+            claims,
+            renew_at: Instant::now() + (life - margin),
+            expires_at: SystemTime::now() + life,
+        })
     }
 }
 
@@ -240,12 +245,7 @@ fn read_claims(token: &str) -> Option<TokenClaims> {
 /// counts. Codes: wire table of the token service's errors.
 const ADVICE: &[(u32, &str, &str, &str)] = &[
     (700027, "expired", crate::CERTIFICATE_EXPIRED, "make a new certificate with 'exops cert new' and register it with the application"),
-    (
-        700027,
-        "Key was found",
-        "",
-        "the registered certificate has the same thumbprint and another key: register this one again",
-    ),
+    (700027, "Key was found", "", "the registered certificate has the same thumbprint and another key: register this one again"),
     (
         700027,
         "",
@@ -288,7 +288,11 @@ fn refusal(answer: &Answer, url: &str, endpoint: &Endpoint, app_id: Uuid) -> Fau
         500..=599 => FaultKind::Unreachable,
         _ => FaultKind::SignIn,
     };
-    let message = format!("sign-in of application {app_id} to {} failed: {}", endpoint.organization, if text.is_empty() { &wire.error } else { &text });
+    let message = format!(
+        "sign-in of application {app_id} to {} failed: {}",
+        endpoint.organization,
+        if text.is_empty() { &wire.error } else { &text }
+    );
     let mut fault = Fault::new(kind, message).with_code(if code == 0 { wire.error } else { format!("AADSTS{code}") });
     if let Some((_, _, own_code, hint)) = ADVICE.iter().find(|(c, part, ..)| *c == code && text.contains(part)) {
         fault.hint = (*hint).to_owned();

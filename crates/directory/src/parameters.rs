@@ -34,7 +34,7 @@ impl ResultSize {
 impl Run {
     /// A terminating conversion error.
     pub(crate) fn conversion(&self, parameter: &str, value: &Value, to: &str, reason: &str) -> Ended {
-        Ended::Failed(Box::new(self.origin().conversion(parameter, &value.display(), to, reason)))
+        Ended::Failed(self.origin().conversion(parameter, &value.display(), to, reason))
     }
 
     /// The text by which `-Identity` names an object; `None` when it is not given, null or empty.

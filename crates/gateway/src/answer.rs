@@ -13,8 +13,8 @@ use uuid::Uuid;
 const BODY_READ: Duration = Duration::from_secs(60);
 
 /// An answer with a whole body, so that it goes out with its length.
-pub(crate) fn whole<'a>(status: u16, headers: impl IntoIterator<Item = (&'a str, String)>, body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+pub(crate) fn whole<'a>(status: u16, headers: impl IntoIterator<Item = (&'a str, String)>, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use exops_auth::token::{self, Expected, KeySet};
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use exops_auth::token::{self, Expected, KeySet};
 use exops_policy::{Application, Caller, EXCHANGE_MANAGE_AS_APP, Principal, TenantId};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Response};
@@ -32,6 +32,7 @@ pub struct Authenticator {
     pub(crate) audiences: Vec<String>,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) authority: String,
+    pub(crate) lab: bool,
     pub(crate) clock: Clock,
 }
 
@@ -80,6 +81,10 @@ impl Authenticator {
         let now = (self.clock)().div_euclid(1000);
         let claims = token::verify(&token, &(self.keys)(), &expected, now)
             .map_err(|error| self.denied(2_000_002, &error.to_string(), "invalid_token"))?;
+        if claims.lab != self.lab {
+            let reason = if claims.lab { "the token is a lab's" } else { "the token is not the lab's" };
+            return Err(self.denied(2_000_002, reason, "invalid_token"));
+        }
         let tenant = TenantId(claims.tenant);
         let wrong_tenant = |what: &str| self.denied(2_000_005, &format!("the {what} names another tenant than the token"), "invalid_token");
         if !self.tenants.iter().any(|t| t.id == tenant) {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use exops_adminapi::{Page, PageWriter, ResponseFormat};
 use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::{Ended, Record, RecordStream, Step};
@@ -57,7 +58,7 @@ pub(crate) struct Cursor {
 /// What a page request leads to.
 pub(crate) enum Made {
     /// A page.
-    Page(Vec<u8>),
+    Page(Bytes),
     /// Nothing but an error: how the pipeline ended, the first error where it went on, and the warnings.
     Error {
         /// The first non-terminating error.
@@ -123,7 +124,7 @@ impl Cursor {
             self.page += 1;
             beside.next_link = Some(format!("{}?$skiptoken={id:x}.{}", self.shape.url, self.page));
         }
-        (Made::Page(writer.finish(&beside)), more)
+        (Made::Page(writer.finish(&beside).into()), more)
     }
 }
 

@@ -13,6 +13,9 @@ mod listener;
 mod powershell;
 mod rest;
 mod session;
+mod shells;
+mod trail;
+mod translate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+
 use exops_auth::token::KeySet;
 use exops_policy::{RoleModel, TenantId};
 use exops_runspace::Runspace;
@@ -67,7 +71,7 @@ pub struct GatewayConfig {
     pub authority: String,
     /// The name that answers and errors carry for the server.
     pub server_name: String,
-    /// Every answer says `X-Exops-Lab: 1`.
+    /// It is a lab: every answer says `X-Exops-Lab: 1`, and tokens must carry the lab's mark. Otherwise they must not.
     pub mark_lab: bool,
     /// Routes of others.
     pub extra_routes: Router,
@@ -97,6 +101,7 @@ impl Gateway {
             audiences: config.audiences,
             tenants: config.tenants,
             authority: config.authority,
+            lab: config.mark_lab,
             clock: Arc::clone(&config.clock),
         });
         let layer = Arc::new(session::SessionLayer {

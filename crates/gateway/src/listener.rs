@@ -16,7 +16,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -59,6 +59,7 @@ impl Gateway {
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let acceptor = TlsAcceptor::from(self.tls.clone());
         let graceful = GracefulShutdown::new();
+        let (closing, _) = watch::channel(());
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         let reaper = AbortOnDrop(tokio::spawn(Arc::clone(&self).reap()));
@@ -81,12 +82,16 @@ impl Gateway {
                     continue;
                 }
             };
-            let (gateway, acceptor, watcher) = (Arc::clone(&self), acceptor.clone(), graceful.watcher());
+            let (gateway, acceptor, watcher, mut closed) = (Arc::clone(&self), acceptor.clone(), graceful.watcher(), closing.subscribe());
             // The handshake is part of the connection's own task: the Unix WSMan client opens several connections and
             // handshakes them one after the other in an order of its own.
             connections.spawn(async move {
                 let _permit = permit;
-                if let Some(connection) = gateway.connection(acceptor, stream, peer).await {
+                let connection = tokio::select! {
+                    connection = gateway.connection(acceptor, stream, peer) => connection,
+                    _ = closed.changed() => None,
+                };
+                if let Some(connection) = connection {
                     if let Err(error) = watcher.watch(connection).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
@@ -94,6 +99,7 @@ impl Gateway {
             });
         }
         drop(listener);
+        drop(closing);
         // Held answers are given now, so that their connections can end.
         self.close_sessions().await;
         if timeout(DRAIN, graceful.shutdown()).await.is_err() {
@@ -127,7 +133,7 @@ impl Gateway {
             async move { Ok::<Response<Body>, Infallible>(gateway.answer(request, peer).await) }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ).max_buf_size(HEAD_BYTES).half_close(true);
+        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_READ).max_buf_size(HEAD_BYTES);
         Some(builder.serve_connection(TokioIo::new(stream), service))
     }
 }

@@ -2,35 +2,41 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::Body;
-use exops_policy::Caller;
-use exops_remoting::server::{Handled, HttpAnswer, ServerConfig, ServerSession, Target, fault_answer, parse, target};
+use exops_remoting::server::{HttpAnswer, ServerConfig, Target, fault_answer, identify_answer, target};
+use exops_remoting::wsman::{Fault, Limits, parse_request};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::session::SessionLayer;
-use crate::shells::{Opened, Shell, Shells};
-use crate::{Authenticator, Scheme, answer};
+use crate::shells::Shells;
+use crate::{Authenticator, Clock, Scheme, answer};
 
 /// Longest request body: twice the envelope that answers announce, for clients that count it before base64.
 const BODY_BYTES: usize = 2 << 20;
+
+/// What clients choose the mechanism from.
+const BASIC_CHALLENGE: &str = "Basic realm=\"Exchange\"";
+const NO_RIGHTS: &str = "2000003;reason=\"The application holds no directory role that grants Exchange cmdlets: assign it one, such as \
+                         Exchange Administrator\"";
 
 /// The front end's state.
 pub(crate) struct PowerShell {
     authenticator: Arc<Authenticator>,
     shells: Arc<Shells>,
     config: ServerConfig,
+    limits: Limits,
     server_name: String,
 }
 
 impl PowerShell {
-    pub(crate) fn new(authenticator: Arc<Authenticator>, layer: Arc<SessionLayer>, server_name: String) -> Self {
-        Self { authenticator, shells: Arc::new(Shells::new(layer)), config: ServerConfig::default(), server_name }
+    pub(crate) fn new(authenticator: Arc<Authenticator>, layer: Arc<SessionLayer>, clock: Clock, server_name: String) -> Self {
+        let shells = Arc::new(Shells::new(layer, clock, server_name.clone()));
+        let limits = Limits { bytes: BODY_BYTES, ..Limits::default() };
+        Self { authenticator, shells, config: ServerConfig::default(), limits, server_name }
     }
 
     /// Whether a path is this front end's: `/powershell` or `/powershell-liveid` in any case. Clients write parameters
@@ -49,22 +55,15 @@ impl PowerShell {
         self.shells.close().await;
     }
 
-    /// Answers a request. `gone` is ready when the client has left.
-    pub(crate) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        request_id: Uuid,
-        gone: oneshot::Receiver<()>,
-    ) -> Response<Body> {
-        let mut response = self.respond(request, peer, request_id, gone).await;
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
+        let mut response = self.respond(request, peer, request_id).await;
         if let Ok(name) = self.server_name.parse() {
             response.headers_mut().insert("X-CalculatedBETarget", name);
         }
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid, gone: oneshot::Receiver<()>) -> Response<Body> {
+    async fn respond(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let unauthenticated_identify =
             parts.headers.get("WSMANIDENTIFY").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"unauthenticated"));
@@ -84,30 +83,34 @@ impl PowerShell {
             Ok(bytes) => bytes,
             Err(status) => return answer::whole(status, [], Vec::new()),
         };
-        let request = match parse(&bytes, &self.config) {
+        let request = match parse_request(&bytes, &self.limits) {
             Ok(request) => request,
-            Err(answer) => return soap(answer),
+            // Nothing about the service is told to somebody who has not signed in.
+            Err(_) if caller.is_none() => return answer::whole(400, [], Vec::new()),
+            Err(error) => return soap(fault_answer(&error.fault, error.message_id.as_deref(), Uuid::new_v4())),
         };
+        let target = target(&request);
+        if target == Target::Identify {
+            return soap(identify_answer(&request, &self.config, Uuid::new_v4()));
+        }
         let Some(caller) = caller else {
-            return match target(&request) {
-                Target::Identify => soap(exops_remoting::server::identify(&request, &self.config)),
-                _ => answer::whole(401, [("WWW-Authenticate", "Basic realm=\"Exchange\"".to_owned())], Vec::new()),
-            };
+            return answer::whole(401, [("WWW-Authenticate", BASIC_CHALLENGE.to_owned())], Vec::new());
         };
-        tracing::debug!(%request_id, principal = %caller.principal.object_id(), "remote PowerShell request");
-        match target(&request) {
-            Target::Identify => soap(exops_remoting::server::identify(&request, &self.config)),
-            Target::Create => {
+        tracing::debug!(%request_id, principal = %caller.principal.object_id(), ?target, "remote PowerShell request");
+        let refuse = |fault: &Fault| soap(fault_answer(fault, Some(&request.message_id), Uuid::new_v4()));
+        match target {
+            Target::Create(wanted) => {
                 if !self.shells.has_rights(&caller) {
-                    let reason = "2000003;reason=\"The application holds no directory role that grants Exchange cmdlets\"";
-                    return answer::whole(403, [("x-ms-diagnostics", reason.to_owned())], Vec::new());
+                    return answer::whole(403, [("x-ms-diagnostics", NO_RIGHTS.to_owned())], Vec::new());
                 }
-                soap(self.shells.open(&request, &self.config, caller))
+                soap(self.shells.open(&request, &self.config, caller, wanted.as_deref()))
             }
             Target::Shell(id) => match self.shells.find(&id, &caller) {
-                Some(shell) => soap(self.shells.handle(&shell, &request, caller, gone).await),
-                None => soap(fault_answer::unknown_shell(&request, &id)),
+                Some(shell) => soap(self.shells.handle(&shell, &request, caller).await),
+                None => refuse(&Fault::unknown_shell(&id)),
             },
+            Target::Refused(fault) => refuse(&fault),
+            Target::Identify => refuse(&Fault::action_not_supported(&request.action.uri())),
         }
     }
 }

@@ -81,7 +81,8 @@ impl Rest {
         };
         if self.layer.rights(&caller).is_empty() {
             // No directory role that leads to a role group. The real service answers the same way for a cmdlet.
-            let reason = "The application holds no directory role that grants Exchange cmdlets: assign it one, such as Exchange Administrator";
+            let reason =
+                "The application holds no directory role that grants Exchange cmdlets: assign it one, such as Exchange Administrator";
             return answer::envelope(forbidden_body(reason));
         }
         let operation = match (segments.next().unwrap_or_default(), segments.next()) {
@@ -193,10 +194,9 @@ fn made_response(made: &Made) -> Response<Body> {
         (_, Ended::Refused(record)) => refused(record),
         (Some(record), _) => answer::envelope(error_body(record, warnings)),
         (None, Ended::Throttled(after)) => {
-            let headers =
-                [("Content-Type", "text/plain; charset=utf-8".to_owned()), ("Retry-After", after.as_secs().max(1).to_string())];
+            let headers = [("Content-Type", "text/plain; charset=utf-8".to_owned()), ("Retry-After", after.as_secs().max(1).to_string())];
             let text = "You have reached the maximum number of concurrent requests per tenant. Please wait and try again.";
-            answer::whole(429, headers, text.into())
+            answer::whole(429, headers, text)
         }
         (None, Ended::SignIn(fault) | Ended::Unreachable(fault)) => fault_response(fault),
         (None, Ended::OutcomeUnknown(fault)) => answer::error(500, "InternalServerError", &fault.message),
@@ -215,10 +215,9 @@ fn refused(record: &ErrorRecord) -> Response<Body> {
     if id.starts_with("NamedParameterNotFound") {
         let name = record.message.rsplit('\'').nth(1).unwrap_or_default();
         let mut record = record.clone();
-        record.message = format!(
-            "Parameter set cannot be resolved using the specified named parameters. Invalid cmdlet parameters specified. {name}"
-        )
-        .into();
+        record.message =
+            format!("Parameter set cannot be resolved using the specified named parameters. Invalid cmdlet parameters specified. {name}")
+                .into();
         record.exception_types.insert(0, "System.Management.Automation.AmbiguousParameterSetException".into());
         record.reason = "AmbiguousParameterSetException".into();
         return answer::envelope(error_body(&record, &[]));

@@ -152,12 +152,18 @@ impl SessionLayer {
         tokio::spawn(async move {
             let mut first_error = None;
             let run = run(&*runspace, invocation, &sender, &stop, &mut first_error);
-            let end = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(%id, "a pipeline failed inside the runspace");
-                Ended::Failed(Box::new(internal_error("the command failed inside the server")))
-            });
+            let (end, ending) = match AssertUnwindSafe(run).catch_unwind().await {
+                Ok(end) => {
+                    let ending = ending(&end, first_error);
+                    (end, ending)
+                }
+                Err(_) => {
+                    tracing::error!(%id, "a pipeline failed inside the runspace");
+                    let text = "the command failed inside the server";
+                    (Ended::Failed(Box::new(internal_error(text))), Ending::Unknown(text.to_owned()))
+                }
+            };
             if let Some(intent) = intent {
-                let ending = ending(&end, first_error);
                 let outcome = Outcome { id: intent, time: clock(), ending, object: String::new(), changes: Vec::new() };
                 if let Err(error) = store.audit_outcome(&outcome).await {
                     // The intent stays open and is closed as "unknown" at the next start.
@@ -360,7 +366,9 @@ fn denied(denial: &Denial) -> ErrorRecord {
 fn not_audited(cmdlet: &str, reason: &str) -> ErrorRecord {
     let mut record = ErrorRecord::new(
         "System.InvalidOperationException",
-        format!("{cmdlet} was not carried out because the audit trail cannot be written ({reason}). Free the disk or repair the data folder, then try again."),
+        format!(
+            "{cmdlet} was not carried out because the audit trail cannot be written ({reason}). Free the disk or repair the data folder, then try again."
+        ),
         ErrorCategory::ResourceUnavailable,
         "AuditNotWritten",
     );

@@ -9,18 +9,22 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use exops_catalogue::{Argument, Catalogue, Command, Pipeline};
+use exops_catalogue::Pipeline;
 use exops_policy::Caller;
 use exops_psobject::{ErrorCategory, ErrorRecord, Value};
-use exops_psrp::{CommandDescription, CommandKind, MetadataRequest, Output, ParameterDescription, PipelineEnd, PipelineRequest, count_object, error_to_value};
-use exops_remoting::server::{Handled, HttpAnswer, ServerConfig, ServerSession, SessionEvent, Ticket};
-use exops_runspace::{Confirm, Ended, Fault, Record, Step, StopToken};
+use exops_psrp::{MetadataRequest, PipelineRequest};
+use exops_remoting::server::{
+    Handled, HttpAnswer, Output, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Ticket, fault_answer,
+};
+use exops_remoting::wsman::{Fault as WsmanFault, Request};
+use exops_runspace::{Confirm, Record, Step, StopToken};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::session::{Call, SessionLayer, internal_error};
+use crate::{Clock, translate};
 
 /// Shells of one principal; a Create above it gets the quota fault.
 const SHELLS_PER_CALLER: usize = 20;
@@ -79,13 +83,15 @@ impl Shell {
 /// All shells.
 pub(crate) struct Shells {
     layer: Arc<SessionLayer>,
+    clock: Clock,
+    server_name: String,
     shells: Mutex<HashMap<String, Arc<Shell>>>,
     started: Instant,
 }
 
 impl Shells {
-    pub(crate) fn new(layer: Arc<SessionLayer>) -> Self {
-        Self { layer, shells: Mutex::default(), started: Instant::now() }
+    pub(crate) fn new(layer: Arc<SessionLayer>, clock: Clock, server_name: String) -> Self {
+        Self { layer, clock, server_name, shells: Mutex::default(), started: Instant::now() }
     }
 
     /// Milliseconds of a clock that never jumps.
@@ -93,6 +99,7 @@ impl Shells {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Held for look-ups only, never while a shell's state is being locked.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Shell>>> {
         self.shells.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,8 +108,344 @@ impl Shells {
         !self.layer.rights(caller).is_empty()
     }
 
-    /// The caller's shell of that id. Another principal's is as if it were not there.
+    /// The caller's shell of that id (in capitals). Another principal's is as if it were not there.
     pub(crate) fn find(&self, id: &str, caller: &Caller) -> Option<Arc<Shell>> {
-        self.lock().get(&id.to_ascii_uppercase()).filter(|s| s.owner == owner(caller)).cloned()
+        self.lock().get(id).filter(|s| s.owner == owner(caller)).cloned()
     }
+
+    /// Serves Create. `wanted` is the id that the client chose.
+    pub(crate) fn open(self: &Arc<Self>, request: &Request, config: &ServerConfig, caller: Caller, wanted: Option<&str>) -> HttpAnswer {
+        let refuse = |fault: &WsmanFault| fault_answer(fault, Some(&request.message_id), Uuid::new_v4());
+        let (shell, answer) = {
+            let mut shells = self.lock();
+            if let Some(existing) = wanted.and_then(|id| shells.get(id)).cloned() {
+                drop(shells);
+                return self.open_again(&existing, request, &caller);
+            }
+            if shells.values().filter(|s| s.owner == owner(&caller)).count() >= SHELLS_PER_CALLER {
+                return refuse(&too_many_shells());
+            }
+            let peer = Peer { owner: caller.principal.display_name(), client_ip: &caller.client_address };
+            let (session, answer) = match ServerSession::open(request, config, peer, &mut Uuid::new_v4, self.now()) {
+                Ok(opened) => opened,
+                Err(answer) => return answer,
+            };
+            let shell = Arc::new(Shell {
+                id: session.shell_id().to_owned(),
+                owner: owner(&caller),
+                state: Mutex::new(State {
+                    session,
+                    caller,
+                    waiting: HashMap::new(),
+                    collecting: HashMap::new(),
+                    running: HashMap::new(),
+                    closed: false,
+                }),
+                drained: Notify::new(),
+            });
+            shells.insert(shell.id.clone(), Arc::clone(&shell));
+            (shell, answer)
+        };
+        self.pump(&shell, &mut shell.lock());
+        answer
+    }
+
+    /// A Create whose id is in use: the same request again (its answer was lost) gets the same answer, any other is
+    /// refused and the shell stays.
+    fn open_again(self: &Arc<Self>, shell: &Arc<Shell>, request: &Request, caller: &Caller) -> HttpAnswer {
+        if shell.owner == owner(caller) {
+            if let Handled::Answer(answer) = shell.lock().session.handle(request, self.now()) {
+                if answer.status == 200 {
+                    return answer;
+                }
+            }
+        }
+        let fault = WsmanFault::new(WsmanFault::UNEXPECTED_SELECTORS, format!("The shell id {} is in use: choose another one.", shell.id));
+        fault_answer(&fault, Some(&request.message_id), Uuid::new_v4())
+    }
+
+    /// Serves a request of a shell; waits where it is a Receive without data.
+    pub(crate) async fn handle(self: &Arc<Self>, shell: &Arc<Shell>, request: &Request, caller: Caller) -> HttpAnswer {
+        let mut answer = {
+            let mut state = shell.lock();
+            state.caller = caller;
+            let handled = state.session.handle(request, self.now());
+            let answer = match handled {
+                Handled::Answer(answer) => {
+                    self.pump(shell, &mut state);
+                    return answer;
+                }
+                Handled::Held(ticket) => {
+                    let (sender, receiver) = oneshot::channel();
+                    state.waiting.insert(ticket, sender);
+                    receiver
+                }
+            };
+            self.pump(shell, &mut state);
+            answer
+        };
+        loop {
+            let wait = shell.lock().session.poll_timeout().map_or(u64::MAX >> 24, |at| at.saturating_sub(self.now()));
+            tokio::select! {
+                answer = &mut answer => return answer.unwrap_or_else(|_| {
+                    fault_answer(&WsmanFault::unknown_shell(&shell.id), Some(&request.message_id), Uuid::new_v4())
+                }),
+                () = tokio::time::sleep(Duration::from_millis(wait + 1)) => {
+                    let mut state = shell.lock();
+                    state.session.handle_timeout(self.now());
+                    self.pump(shell, &mut state);
+                }
+            }
+        }
+    }
+
+    /// Carries out what the session asks for and hands out answers that are ready now.
+    fn pump(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State) {
+        while let Some(event) = state.session.next_event() {
+            self.event(shell, state, event);
+        }
+        let now = self.now();
+        while let Some((ticket, answer)) = state.session.poll_answer(now) {
+            if let Some(sender) = state.waiting.remove(&ticket) {
+                let _ = sender.send(answer);
+            }
+        }
+        shell.drained.notify_waiters();
+    }
+
+    fn event(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, event: SessionEvent) {
+        match event {
+            SessionEvent::Opened | SessionEvent::HostResponse { .. } => {}
+            SessionEvent::CreatePipeline { id, request } if request.no_input => self.begin(shell, state, id, *request, Vec::new()),
+            SessionEvent::CreatePipeline { id, request } => {
+                state.collecting.insert(id, Collecting { request: *request, input: Vec::new() });
+            }
+            SessionEvent::Input { id, value } => {
+                if let Some(collecting) = state.collecting.get_mut(&id) {
+                    collecting.input.push(value);
+                    if collecting.input.len() > INPUT {
+                        state.collecting.remove(&id);
+                        state.session.finish(id, &PipelineEnd::Failed(Box::new(too_much_input())), self.now());
+                    }
+                }
+            }
+            SessionEvent::EndOfInput { id } => {
+                if let Some(Collecting { request, input }) = state.collecting.remove(&id) {
+                    self.begin(shell, state, id, request, input);
+                }
+            }
+            SessionEvent::CommandMetadata { id, request } => {
+                let (shells, caller) = (Arc::clone(self), state.caller.clone());
+                let work = {
+                    let shell = Arc::clone(shell);
+                    async move { shells.describe(&shell, id, &caller, &request).await }
+                };
+                self.spawn(shell, state, id, StopToken::new(), work);
+            }
+            SessionEvent::Stop { id } | SessionEvent::Terminated { id } => {
+                if state.collecting.remove(&id).is_some() {
+                    state.session.finish(id, &PipelineEnd::Stopped, self.now());
+                }
+                if let Some(running) = state.running.get(&id) {
+                    running.stop.stop();
+                }
+            }
+            SessionEvent::Closed => {
+                state.closed = true;
+                state.collecting.clear();
+                for running in state.running.values() {
+                    running.stop.stop();
+                }
+                self.lock().remove(&shell.id);
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, id: Uuid, request: PipelineRequest, input: Vec<Value>) {
+        let stop = StopToken::new();
+        let statements: Vec<Pipeline> = std::iter::once(request.commands).chain(request.more_statements).map(translate::pipeline).collect();
+        let work = {
+            let (shells, shell, stop) = (Arc::clone(self), Arc::clone(shell), stop.clone());
+            async move { shells.run(&shell, id, statements, input, &stop).await }
+        };
+        self.spawn(shell, state, id, stop, work);
+    }
+
+    /// Runs a pipeline's work in a task and finishes the pipeline with what comes out, also when the work panics.
+    fn spawn(
+        self: &Arc<Self>,
+        shell: &Arc<Shell>,
+        state: &mut State,
+        id: Uuid,
+        stop: StopToken,
+        work: impl Future<Output = PipelineEnd> + Send + 'static,
+    ) {
+        let (shells, task_shell) = (Arc::clone(self), Arc::clone(shell));
+        let task = tokio::spawn(async move {
+            let end = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(pipeline = %id, "a pipeline failed inside the gateway");
+                PipelineEnd::Failed(Box::new(internal_error("the command failed inside the server")))
+            });
+            let mut state = task_shell.lock();
+            state.session.finish(id, &end, shells.now());
+            state.running.remove(&id);
+            shells.pump(&task_shell, &mut state);
+        });
+        state.running.insert(id, Running { stop, task });
+    }
+
+    /// The statements of a pipeline, one after the other.
+    async fn run(
+        self: &Arc<Self>,
+        shell: &Arc<Shell>,
+        id: Uuid,
+        statements: Vec<Pipeline>,
+        input: Vec<Value>,
+        stop: &StopToken,
+    ) -> PipelineEnd {
+        let mut input = Some(input);
+        for pipeline in statements {
+            let caller = shell.lock().caller.clone();
+            let call = Call {
+                caller,
+                pipeline,
+                input: input.take().unwrap_or_default(),
+                on_confirm: Confirm::Ask,
+                host: None,
+                stop: stop.clone(),
+                correlation_id: id,
+            };
+            let end = self.write_all(shell, id, call, stop).await;
+            if end != PipelineEnd::Completed {
+                return end;
+            }
+        }
+        PipelineEnd::Completed
+    }
+
+    /// Hands the records of a run to the session, as fast as the client fetches them.
+    async fn write_all(self: &Arc<Self>, shell: &Arc<Shell>, id: Uuid, call: Call, stop: &StopToken) -> PipelineEnd {
+        let mut records = self.layer.run(call).await.ready_chunks(BATCH);
+        while let Some(steps) = records.next().await {
+            let mut end = None;
+            {
+                let mut state = shell.lock();
+                for step in steps {
+                    match step {
+                        Step::Record(record) => self.write(&mut state.session, id, record),
+                        Step::Ended(ended) => end = Some(ended),
+                    }
+                }
+                self.pump(shell, &mut state);
+            }
+            if let Some(end) = end {
+                return translate::end(end, |record| self.mark(id, record));
+            }
+            self.room(shell, id, stop).await;
+        }
+        PipelineEnd::Failed(Box::new(internal_error("the command ended without a result")))
+    }
+
+    fn write(&self, session: &mut ServerSession, id: Uuid, record: Record) {
+        let now = self.now();
+        match &record {
+            Record::Output(value) => session.write(id, Output::Object(value), now),
+            Record::Error(error) => {
+                let mut error = ErrorRecord::clone(error);
+                self.mark(id, &mut error);
+                session.write(id, Output::Error(&error), now);
+            }
+            Record::Warning(text) => session.write(id, Output::Warning(text), now),
+            Record::Verbose(text) => session.write(id, Output::Verbose(text), now),
+            Record::Debug(text) => session.write(id, Output::Debug(text), now),
+            Record::Information(record) => session.write(id, Output::Information(record), now),
+            Record::Progress(record) => session.write(id, Output::Progress(record), now),
+        }
+    }
+
+    /// Waits until the client has fetched enough, or nobody wants the rest.
+    async fn room(&self, shell: &Shell, id: Uuid, stop: &StopToken) {
+        loop {
+            let drained = shell.drained.notified();
+            tokio::pin!(drained);
+            drained.as_mut().enable();
+            if stop.is_stopped() || shell.lock().session.buffered(id) <= BUFFER {
+                return;
+            }
+            tokio::select! {
+                () = drained => {}
+                () = stop.stopped() => {}
+            }
+        }
+    }
+
+    /// Exchange puts server, request and time in front of the id of every error of a cmdlet.
+    fn mark(&self, id: Uuid, record: &mut ErrorRecord) {
+        if record.fully_qualified_error_id.starts_with("[Server=") {
+            return;
+        }
+        let time = jiff::Timestamp::from_millisecond((self.clock)()).unwrap_or_default().strftime("%-m/%-d/%Y %-I:%M:%S %p");
+        let server = self.server_name.split('.').next().unwrap_or_default();
+        record.fully_qualified_error_id = format!(
+            "[Server={server},RequestId={id},TimeStamp={time}] [FailureCategory=Cmdlet-{}] {}",
+            record.reason, record.fully_qualified_error_id
+        )
+        .into();
+    }
+
+    /// Answers GET_COMMAND_METADATA: the cmdlets that exist for the caller.
+    async fn describe(self: &Arc<Self>, shell: &Arc<Shell>, id: Uuid, caller: &Caller, request: &MetadataRequest) -> PipelineEnd {
+        let catalogue = match self.layer.catalogue(caller).await {
+            Ok(catalogue) => catalogue,
+            Err(fault) => return translate::end(fault.into(), |_| {}),
+        };
+        let mut state = shell.lock();
+        let now = self.now();
+        for object in translate::descriptions(&catalogue, request) {
+            state.session.write(id, Output::Object(&object), now);
+        }
+        PipelineEnd::Completed
+    }
+
+    /// Ends what is past its time: held Receives and idle shells.
+    pub(crate) fn reap(self: &Arc<Self>) {
+        let shells: Vec<Arc<Shell>> = self.lock().values().cloned().collect();
+        let now = self.now();
+        for shell in shells {
+            let mut state = shell.lock();
+            if state.session.poll_timeout().is_some_and(|at| at <= now) {
+                state.session.handle_timeout(now);
+                self.pump(&shell, &mut state);
+            }
+        }
+    }
+
+    /// Closes all shells: held Receives are answered, pipelines are stopped and awaited for a while.
+    pub(crate) async fn close(self: &Arc<Self>) {
+        let shells: Vec<Arc<Shell>> = self.lock().values().cloned().collect();
+        let mut tasks = Vec::new();
+        for shell in shells {
+            let mut state = shell.lock();
+            state.session.close(self.now());
+            tasks.extend(state.running.drain().map(|(_, running)| {
+                running.stop.stop();
+                running.task
+            }));
+            self.pump(&shell, &mut state);
+        }
+        let _ = tokio::time::timeout(CLOSE, futures_util::future::join_all(tasks)).await;
+    }
+}
+
+fn too_many_shells() -> WsmanFault {
+    let text = format!(
+        "The WS-Management service cannot process the request. This user is allowed a maximum number of {SHELLS_PER_CALLER} concurrent \
+         shells, which has been exceeded. Close existing shells or raise the quota for this user."
+    );
+    WsmanFault::new(WsmanFault::QUOTA_SHELLS, text)
+}
+
+fn too_much_input() -> ErrorRecord {
+    let text = format!("more than {INPUT} objects were piped into one command: send them in smaller parts");
+    ErrorRecord::new("System.InvalidOperationException", text, ErrorCategory::LimitsExceeded, "PipelineInputLimitExceeded")
 }

@@ -80,7 +80,9 @@ impl LabError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::DataFolderInUse { .. } => "stop that lab with `exops lab down`, or give this one a folder of its own with --data or --ephemeral",
+            Self::DataFolderInUse { .. } => {
+                "stop that lab with `exops lab down`, or give this one a folder of its own with --data or --ephemeral"
+            }
             Self::PortTaken { .. } | Self::Listen { .. } => "choose another address with --listen; port 0 lets the system choose",
             Self::NotRunning { .. } => "start one with `exops lab up`, or name its folder with --data",
             Self::OtherOrganization { .. } => "leave out --organization and --tenant-id, or use another folder with --data",

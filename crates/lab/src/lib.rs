@@ -1,7 +1,9 @@
 //! A whole cloud in one process: authority, Graph subset, directory and both front ends on one loopback listener.
 
+mod api;
 mod config;
 mod error;
+mod folder;
 mod ready;
 mod running;
 

@@ -1,10 +1,11 @@
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::LabError;
+use crate::folder::{self, Folder};
 
 /// Content of the ready file: where everything of a running lab is. Keys of faces that are not built are absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +54,29 @@ pub struct Bootstrap {
     pub token: SecretString,
 }
 
+/// Content of `bootstrap.json`.
+#[derive(Serialize, Deserialize)]
+struct BootstrapFile {
+    token: String,
+}
+
 impl Bootstrap {
-    /// Finds the lab that runs on a data folder.
+    /// Finds the lab that runs on a data folder. A folder that a killed lab left behind counts as one where none runs.
     ///
     /// # Errors
     /// [`LabError::NotRunning`] when none does, [`LabError::File`] when its files cannot be read.
     pub fn open(data_dir: &Path) -> Result<Self, LabError> {
-        Err(LabError::NotRunning { data_dir: data_dir.to_owned() })
+        let not_running = || LabError::NotRunning { data_dir: data_dir.to_owned() };
+        let ready = folder::read(&data_dir.join(folder::READY))?.filter(|_| Folder::is_held(data_dir)).ok_or_else(not_running)?;
+        let bootstrap = folder::read(&data_dir.join(folder::BOOTSTRAP))?.ok_or_else(not_running)?;
+        let ready = serde_json::from_str(&ready).map_err(|error| LabError::part("reading ready.json", error))?;
+        let file: BootstrapFile =
+            serde_json::from_str(&bootstrap).map_err(|_| LabError::part("reading bootstrap.json", "it is damaged"))?;
+        Ok(Self { ready, token: file.token.into() })
+    }
+
+    /// Writes the token's file.
+    pub(crate) fn write(path: &Path, token: &SecretString) -> Result<(), LabError> {
+        folder::write_json(path, &BootstrapFile { token: token.expose_secret().to_owned() })
     }
 }

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::Value;
 use crate::json::{Shape, is_adornment, primitive, shape};
-use crate::{DateTime, DateTimeKind, Value};
 
 /// Deepest nesting that is compared; what lies deeper counts as its type's name.
 const MAX_DEPTH: usize = 128;
@@ -39,18 +39,10 @@ fn reduce(value: &Value, top: bool, depth: usize) -> Json {
     };
     match shape(value, top) {
         Shape::Text(text) => return Json::String(text.into_owned()),
-        Shape::Primitive(Value::DateTime(time)) => return Json::String(instant(*time)),
         Shape::Primitive(value) => return primitive(value),
         Shape::List(items) => return items.iter().map(|item| reduce(item, false, depth + 1)).collect(),
         Shape::Dictionary(entries) => entries.iter().for_each(|(key, value)| insert(&key.display(), value)),
         Shape::Properties(object) => object.properties().for_each(|(name, value)| insert(name, value)),
     }
     Json::Object(map)
-}
-
-/// `yyyy-MM-ddTHH:mm:ss.fffffffZ`.
-fn instant(time: DateTime) -> String {
-    let utc = time.to_utc();
-    let text = DateTime::from_ticks(utc.ticks(), DateTimeKind::Unspecified).unwrap_or(utc).to_rest();
-    text.replace("+00:00", "Z")
 }

@@ -19,6 +19,7 @@ use crate::{Base, DateTime, DateTimeKind, Properties, PsObject, Value};
 const MAX_DEPTH: usize = 128;
 const HASH_TABLE: &str = "#Exchange.GenericHashTable";
 const BYTE_ARRAY: &str = "#Exchange.ByteArrayType";
+const DATE_TIME: &str = "DateTimeOffset";
 const OWN_TYPE: &str = "@odata.type";
 const HASH_TABLE_NAMES: [&str; 2] = ["System.Collections.Hashtable", "System.Object"];
 
@@ -51,7 +52,7 @@ struct Annotated {
 const ANNOTATED: [Annotated; 14] = [
     Annotated { dotnet: "System.Guid", edm: "Guid", both: true },
     Annotated { dotnet: "System.Int32", edm: "Int32", both: false },
-    Annotated { dotnet: "System.DateTime", edm: "DateTimeOffset", both: false },
+    Annotated { dotnet: "System.DateTime", edm: DATE_TIME, both: false },
     Annotated { dotnet: "System.Int16", edm: "Int16", both: true },
     Annotated { dotnet: "System.Int64", edm: "Int64", both: true },
     Annotated { dotnet: "System.Byte", edm: "Byte", both: true },
@@ -105,23 +106,26 @@ pub(crate) fn is_adornment(name: &str) -> bool {
 /// The annotated form, as an element of the `value` array of an answer.
 #[must_use]
 pub fn to_rest(value: &Value) -> Json {
-    to_json(value, true, true, 0)
+    to_json(value, true, true, false, 0)
 }
 
 /// The same form without any key that contains `@`: what `-o json` prints.
 #[must_use]
 pub fn to_plain(value: &Value) -> Json {
-    to_json(value, true, false, 0)
+    to_json(value, true, false, false, 0)
 }
 
-fn to_json(value: &Value, top: bool, annotate: bool, depth: usize) -> Json {
+/// `named`: an annotation says of a time, alone or in a list, that it is one. It then has its recorded form, else
+/// that of [`instant`].
+fn to_json(value: &Value, top: bool, annotate: bool, named: bool, depth: usize) -> Json {
     if depth >= MAX_DEPTH {
         return Json::String(value.type_name().to_owned());
     }
     match shape(value, top) {
         Shape::Text(text) => Json::String(text.into_owned()),
+        Shape::Primitive(Value::DateTime(time)) if named => Json::String(time.to_rest()),
         Shape::Primitive(value) => primitive(value),
-        Shape::List(items) => items.iter().map(|item| to_json(item, false, annotate, depth + 1)).collect(),
+        Shape::List(items) => items.iter().map(|item| to_json(item, false, annotate, named, depth + 1)).collect(),
         Shape::Dictionary(entries) => {
             let mut map = Map::new();
             if annotate {
@@ -146,34 +150,43 @@ fn insert(map: &mut Map<String, Json>, name: &str, value: &Value, annotate: bool
     if name.contains('@') {
         return;
     }
+    let key = |suffix: &str| format!("{name}{suffix}");
+    if map.contains_key(name) {
+        // A note hides a property of the same name; so must its annotations.
+        map.shift_remove(&key("@data.type"));
+        map.shift_remove(&key(OWN_TYPE));
+    }
+    let (dotnet, odata) = annotations(value);
     if annotate && !name.is_empty() {
-        let key = |suffix: &str| format!("{name}{suffix}");
-        if map.contains_key(name) {
-            // A note hides a property of the same name; so must its annotations.
-            map.shift_remove(&key("@data.type"));
-            map.shift_remove(&key(OWN_TYPE));
+        if let Some(dotnet) = dotnet {
+            map.insert(key("@data.type"), Json::String(dotnet.to_owned()));
         }
-        match shape(value, false) {
-            Shape::Primitive(primitive) => {
-                if let Some(row) = ANNOTATED.iter().find(|row| row.dotnet == primitive.type_name()) {
-                    map.insert(key("@data.type"), Json::String(row.dotnet.to_owned()));
-                    if row.both {
-                        map.insert(key(OWN_TYPE), Json::String(format!("#{}", row.edm)));
-                    }
-                }
-            }
-            Shape::List(items) => {
-                if let Some(element) = element_type(items) {
-                    map.insert(key(OWN_TYPE), Json::String(format!("#Collection({element})")));
-                }
-            }
-            _ => {}
+        if let Some(odata) = &odata {
+            map.insert(key(OWN_TYPE), Json::String(odata.clone()));
         }
     }
-    map.insert(name.to_owned(), to_json(value, false, annotate, depth + 1));
+    let named = !name.is_empty() && (dotnet.is_some() || odata.is_some_and(|odata| odata.contains(DATE_TIME)));
+    map.insert(name.to_owned(), to_json(value, false, annotate, named, depth + 1));
 }
 
-/// The OData type that all items share; an empty list counts as one of text.
+/// What stands in `@data.type` and `@odata.type` beside a value.
+fn annotations(value: &Value) -> (Option<&'static str>, Option<String>) {
+    match shape(value, false) {
+        Shape::Primitive(primitive) => match ANNOTATED.iter().find(|row| row.dotnet == primitive.type_name()) {
+            Some(row) => (Some(row.dotnet), row.both.then(|| format!("#{}", row.edm))),
+            None => (None, None),
+        },
+        Shape::List(items) => (None, element_type(items).map(|element| format!("#Collection({element})"))),
+        _ => (None, None),
+    }
+}
+
+/// The canonical text of a time: UTC, `yyyy-MM-ddTHH:mm:ss.fffffffZ`.
+fn instant(time: DateTime) -> String {
+    time.to_utc().to_rest().replace("+00:00", "Z")
+}
+
+/// The OData type that all items but nulls share; a list without any counts as one of text.
 fn element_type(items: &[Value]) -> Option<&'static str> {
     fn of(item: &Value) -> Option<&'static str> {
         match shape(item, false) {
@@ -186,12 +199,13 @@ fn element_type(items: &[Value]) -> Option<&'static str> {
             _ => None,
         }
     }
-    let Some((first, rest)) = items.split_first() else { return Some("String") };
+    let mut items = items.iter().filter(|item| !item.is_null());
+    let Some(first) = items.next() else { return Some("String") };
     let element = of(first)?;
-    rest.iter().all(|item| of(item) == Some(element)).then_some(element)
+    items.all(|item| of(item) == Some(element)).then_some(element)
 }
 
-/// A primitive without annotation, in the same words for all forms but the time stamp.
+/// A primitive without annotation, in the same words for all forms.
 pub(crate) fn primitive(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
@@ -207,7 +221,7 @@ pub(crate) fn primitive(value: &Value) -> Json {
         // By way of the shortest text, so that 0.1 stays 0.1 and does not become 0.10000000149011612.
         Value::Single(n) => floating(n.to_string().parse().unwrap_or(f64::from(*n))),
         Value::Double(n) => floating(*n),
-        Value::DateTime(d) => Json::String(d.to_rest()),
+        Value::DateTime(time) => Json::String(instant(*time)),
         Value::Bytes(b) => Json::String(BASE64.encode(b)),
         Value::SecureString(s) => Json::String(s.to_string()),
         other => Json::String(other.display()),

@@ -13,6 +13,9 @@ use crate::{
     Output, PipelineEnd, PipelineRequest, PoolState, Priority, ProtocolError, host,
 };
 
+/// Finished pipelines that stay known without having been terminated.
+const KEPT_PIPELINES: usize = 4;
+
 /// What a server pool offers and how much it takes.
 #[derive(Debug, Clone)]
 pub struct ServerPoolConfig {
@@ -20,7 +23,7 @@ pub struct ServerPoolConfig {
     pub ps_version: String,
     /// Pipelines that run at once; further ones wait. Exchange has one.
     pub runspaces: usize,
-    /// Pipelines that exist at once, running, waiting, or finished and not yet closed.
+    /// Pipelines that exist at once: running, waiting, or finished and not yet fetched.
     pub pipelines: usize,
     /// Bytes of input that may wait for a pipeline that has not begun.
     pub waiting_input: usize,
@@ -125,6 +128,12 @@ struct Pipeline {
     waiting_bytes: usize,
 }
 
+impl Pipeline {
+    fn is_drained(&self) -> bool {
+        matches!(self.state, State::Ended) && self.outbox.is_empty()
+    }
+}
+
 /// One defragmenter for each stream of a channel, made when it is used.
 #[derive(Default)]
 struct Inputs {
@@ -159,6 +168,8 @@ pub struct ServerPool {
     queue: VecDeque<Uuid>,
     /// Given up by the client, not yet finished by the runspace.
     abandoned: HashSet<Uuid>,
+    /// Pipelines in the order in which they ended.
+    ended: VecDeque<Uuid>,
     events: VecDeque<ServerPoolEvent>,
     next_object: u64,
     next_call: i64,
@@ -180,6 +191,7 @@ impl ServerPool {
             pipelines: HashMap::new(),
             queue: VecDeque::new(),
             abandoned: HashSet::new(),
+            ended: VecDeque::new(),
             events: VecDeque::new(),
             next_object: 1,
             next_call: 1,
@@ -212,6 +224,7 @@ impl ServerPool {
         if self.phase != Phase::Open {
             return Err(ProtocolError::Unexpected { kind: MessageType::CreatePipeline, when: "while the pool is not open" });
         }
+        self.reap();
         if self.pipelines.contains_key(&id) || self.abandoned.contains(&id) {
             return Err(ProtocolError::PipelineExists(id));
         }
@@ -230,6 +243,19 @@ impl ServerPool {
         };
         self.pipelines.insert(id, pipeline);
         Ok(())
+    }
+
+    /// Forgets pipelines that the client has read to the end but never terminated, as pypsrp does; the last few stay, for a
+    /// client that asks once more.
+    fn reap(&mut self) {
+        let (drained, waiting): (Vec<_>, Vec<_>) = self.ended.drain(..).partition(|id| {
+            self.pipelines.get(id).is_some_and(Pipeline::is_drained)
+        });
+        for id in drained.iter().take(drained.len().saturating_sub(KEPT_PIPELINES)) {
+            self.pipelines.remove(id);
+        }
+        let kept = drained.into_iter().chain(waiting).filter(|id| self.pipelines.contains_key(id));
+        self.ended = kept.collect();
     }
 
     /// Takes bytes of one stream of a channel. What was complete before an error counts; the stream starts afresh
@@ -289,6 +315,8 @@ impl ServerPool {
                 self.push_pool(MessageType::RunspaceAvailability, &object([("SetMinMaxRunspacesResponse", free.into()), ("ci", call.into())]));
                 Ok(())
             }
+            // pypsrp sends a pipeline's answers on the pool's stream.
+            (Phase::Open, MessageType::PipelineHostResponse) => self.host_response(message),
             (Phase::Open, MessageType::RunspacePoolHostResponse) => {
                 // The pool itself never calls.
                 self.ignored += 1;
@@ -370,22 +398,25 @@ impl ServerPool {
                 self.input_event(id, ServerPoolEvent::Input { id, value }, message)
             }
             MessageType::EndOfPipelineInput => self.input_event(id, ServerPoolEvent::EndOfInput { id }, message),
-            MessageType::PipelineHostResponse => {
-                let response = HostResponse::from_value(message.kind, &self.value(message)?)?;
-                if self.pipelines.get_mut(&id).is_some_and(|p| p.calls.remove(&response.call_id)) {
-                    self.events.push_back(ServerPoolEvent::HostResponse { id, response });
-                } else {
-                    // Not asked, or asked and answered (case C-11).
-                    self.ignored += 1;
-                }
-                Ok(())
-            }
+            MessageType::PipelineHostResponse => self.host_response(message),
             MessageType::Unknown(_) => {
                 self.ignored += 1;
                 Ok(())
             }
             kind => Err(ProtocolError::Unexpected { kind, when: "on a pipeline's stream" }),
         }
+    }
+
+    fn host_response(&mut self, message: &Message) -> Result<(), ProtocolError> {
+        let id = message.pipeline_id;
+        let response = HostResponse::from_value(message.kind, &self.value(message)?)?;
+        if self.pipelines.get_mut(&id).is_some_and(|p| p.calls.remove(&response.call_id)) {
+            self.events.push_back(ServerPoolEvent::HostResponse { id, response });
+        } else {
+            // Not asked, or asked and answered (case C-11).
+            self.ignored += 1;
+        }
+        Ok(())
     }
 
     fn enqueue(&mut self, id: Uuid, event: ServerPoolEvent, kind: MessageType) -> Result<(), ProtocolError> {
@@ -452,6 +483,7 @@ impl ServerPool {
                 pipeline.state = State::Ended;
                 pipeline.waiting.clear();
                 self.queue.retain(|q| *q != id);
+                self.ended.push_back(id);
                 self.push_pipeline(id, MessageType::PipelineState, &PipelineEnd::Stopped.to_value());
             }
             State::Ended => {}
@@ -501,7 +533,7 @@ impl ServerPool {
     /// `true` when the pipeline ended and all of it went out.
     #[must_use]
     pub fn is_drained(&self, id: Uuid) -> bool {
-        self.pipelines.get(&id).is_some_and(|p| matches!(p.state, State::Ended) && p.outbox.is_empty())
+        self.pipelines.get(&id).is_some_and(Pipeline::is_drained)
     }
 
     /// Writes to a running pipeline; ignored for any other. Warning, verbose, debug and progress records are written
@@ -556,6 +588,7 @@ impl ServerPool {
             let Some(pipeline) = self.pipelines.get_mut(&id).filter(|p| matches!(p.state, State::Running)) else { return };
             pipeline.state = State::Ended;
             pipeline.calls.clear();
+            self.ended.push_back(id);
             self.push_pipeline(id, MessageType::PipelineState, &end.to_value());
         }
         self.start_next();

@@ -736,6 +736,13 @@ impl ClientSession {
             Kind::Terminate(id) => self.remove(id),
             // The pipeline may have ended just before.
             Kind::Stop(_) => {}
+            Kind::Command(id) if matches!(error, ClientError::Lost { .. }) => {
+                // The server may have it: it shall not occupy the runspace.
+                if let Some(pipeline) = self.pipeline(id) {
+                    pipeline.started = true;
+                }
+                self.lose(id, error);
+            }
             Kind::Command(id) | Kind::Receive(id) | Kind::Send(id) | Kind::Prompt(Some(id)) => self.lose(id, error),
         }
     }

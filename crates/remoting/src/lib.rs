@@ -9,5 +9,8 @@
 pub mod client;
 pub mod server;
 
+/// Envelopes and faults, for drivers: they depend on this crate alone.
+pub use exops_wsman as wsman;
+
 /// Media type of every request and answer.
 pub const CONTENT_TYPE: &str = "application/soap+xml;charset=UTF-8";

@@ -36,6 +36,10 @@ const DEFAULT_ENVELOPE: usize = 153_600;
 /// Answers to requests other than Receive that are kept for a repeated request.
 const KEPT_ANSWERS: usize = 8;
 
+/// How long the last answer of a channel is kept for a repeated request, in milliseconds: longer than a client waits
+/// before it repeats one, short enough that an idle session does not hold its largest answer.
+const KEPT_TIME: u64 = 120_000;
+
 /// Options that this server knows; none changes anything but `protocolversion`.
 const KNOWN_OPTIONS: [&str; 6] = [
     "protocolversion",
@@ -238,6 +242,13 @@ struct Held {
     deadline: u64,
 }
 
+struct LastAnswer {
+    message_id: String,
+    answer: HttpAnswer,
+    /// Then nobody asks for it any more.
+    expires: u64,
+}
+
 /// One open shell.
 pub struct ServerSession {
     shell_id: String,
@@ -258,7 +269,7 @@ pub struct ServerSession {
     /// Decided answers of held requests.
     ready: VecDeque<(Ticket, HttpAnswer)>,
     /// The last Receive answer with data of each channel: a client whose answer got lost repeats the request.
-    last: HashMap<Channel, (String, HttpAnswer)>,
+    last: HashMap<Channel, LastAnswer>,
     /// The last answers to other requests, for the same reason.
     recent: VecDeque<(String, HttpAnswer)>,
     last_activity: u64,
@@ -396,7 +407,7 @@ impl ServerSession {
                 Ok(answer::signal(relates_to, &self.next_message_id()))
             }
             (Action::Delete, _) => {
-                self.end(false);
+                self.end(None);
                 Ok(answer::delete(relates_to, &self.next_message_id()))
             }
             (Action::Get, _) => {
@@ -451,7 +462,7 @@ impl ServerSession {
         let Channel::Pipeline(id) = self.channel(command_id)? else {
             return Err(Fault::new(Fault::SCHEMA, "Signal names no command"));
         };
-        if code == uri::SIGNAL_STOP {
+        if code == uri::SIGNAL_STOP || code == uri::SIGNAL_STOP_PYPSRP {
             return self.pool.stop(id).map_err(|e| protocol_fault(&e));
         }
         if code != uri::SIGNAL_TERMINATE {
@@ -475,8 +486,8 @@ impl ServerSession {
             Ok(channel) => channel,
             Err(fault) => return self.refuse(&fault, request),
         };
-        if let Some((_, answer)) = self.last.get(&channel).filter(|(id, _)| *id == request.message_id) {
-            return Handled::Answer(answer.clone());
+        if let Some(last) = self.last.get(&channel).filter(|last| last.message_id == request.message_id) {
+            return Handled::Answer(last.answer.clone());
         }
         // A second Receive means that the connection of the first is dead (case X-08).
         self.end_held(|held| held.channel == channel, &Fault::timed_out());
@@ -490,7 +501,7 @@ impl ServerSession {
             max_envelope: request.max_envelope_size.unwrap_or(DEFAULT_ENVELOPE).min(self.max_envelope),
             deadline: now_ms.saturating_add(timeout),
         };
-        match self.produce(&held) {
+        match self.produce(&held, now_ms) {
             Some(answer) => Handled::Answer(answer),
             None => {
                 let ticket = held.ticket;
@@ -501,7 +512,7 @@ impl ServerSession {
     }
 
     /// The answer to a Receive, if there is something to answer now.
-    fn produce(&mut self, held: &Held) -> Option<HttpAnswer> {
+    fn produce(&mut self, held: &Held, now_ms: u64) -> Option<HttpAnswer> {
         let id = match held.channel {
             Channel::Pipeline(id) => Some(id),
             Channel::Pool => None,
@@ -514,7 +525,8 @@ impl ServerSession {
             let capacity = answer::receive_capacity(held.max_envelope, command_id, state, &held.message_id, &message_id);
             let data = self.pool.take(held.channel, capacity);
             let answer = HttpAnswer::ok(answer::receive(command_id, &data, state, &held.message_id, &message_id));
-            self.last.insert(held.channel, (held.message_id.clone(), answer.clone()));
+            let expires = now_ms.saturating_add(KEPT_TIME);
+            self.last.insert(held.channel, LastAnswer { message_id: held.message_id.clone(), answer: answer.clone(), expires });
             return Some(answer);
         }
         if id.is_some_and(|id| self.pool.is_drained(id)) {
@@ -602,13 +614,13 @@ impl ServerSession {
     }
 
     /// An answer to a held request.
-    pub fn poll_answer(&mut self, _now_ms: u64) -> Option<(Ticket, HttpAnswer)> {
+    pub fn poll_answer(&mut self, now_ms: u64) -> Option<(Ticket, HttpAnswer)> {
         if let Some(ready) = self.ready.pop_front() {
             return Some(ready);
         }
         for index in 0..self.held.len() {
             let held = self.held.swap_remove(index);
-            if let Some(answer) = self.produce(&held) {
+            if let Some(answer) = self.produce(&held, now_ms) {
                 return Some((held.ticket, answer));
             }
             self.held.push(held);
@@ -625,7 +637,8 @@ impl ServerSession {
             return None;
         }
         let idle = self.last_activity.saturating_add(self.idle_timeout);
-        Some(self.held.iter().map(|h| h.deadline).min().unwrap_or(idle))
+        let next = self.held.iter().map(|h| h.deadline).min().unwrap_or(idle);
+        Some(self.last.values().map(|l| l.expires).min().unwrap_or(next).min(next))
     }
 
     /// Ends Receives that were held for their time, and the shell when no request came for its idle time-out.
@@ -633,26 +646,30 @@ impl ServerSession {
         if self.closed {
             return;
         }
+        self.last.retain(|_, last| last.expires > now_ms);
         if self.held.iter().any(|h| h.deadline <= now_ms) {
             self.last_activity = now_ms;
             self.end_held(|held| held.deadline <= now_ms, &Fault::timed_out());
         } else if self.held.is_empty() && self.last_activity.saturating_add(self.idle_timeout) <= now_ms {
-            self.end(true);
+            self.end(Some(now_ms));
         }
     }
 
     /// Ends the shell from this side: the client learns it from its open Receive.
-    pub fn close(&mut self, _now_ms: u64) {
+    pub fn close(&mut self, now_ms: u64) {
         if !self.closed {
-            self.end(true);
+            self.end(Some(now_ms));
         }
     }
 
-    fn end(&mut self, tell: bool) {
+    /// `tell` is the time when the end is this side's wish: the client's open Receive then learns it as a state.
+    fn end(&mut self, tell: Option<u64>) {
         self.pool.close();
-        if tell && let Some(index) = self.held.iter().position(|h| h.channel == Channel::Pool) {
+        if let Some(now_ms) = tell
+            && let Some(index) = self.held.iter().position(|h| h.channel == Channel::Pool)
+        {
             let held = self.held.swap_remove(index);
-            if let Some(answer) = self.produce(&held) {
+            if let Some(answer) = self.produce(&held, now_ms) {
                 self.ready.push_back((held.ticket, answer));
             }
         }

@@ -42,6 +42,9 @@ pub enum StoreError {
         /// The object that holds it.
         owner: Uuid,
     },
+    /// A row of that kind is there already.
+    #[error("the {0} exists already")]
+    Exists(&'static str),
     /// An outcome names an intent that was never written, or an intent's id was used twice.
     #[error("audit entry {0}: {1}")]
     Audit(Uuid, &'static str),

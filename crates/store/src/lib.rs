@@ -11,6 +11,7 @@
 //! This crate knows no noun, no cmdlet and no HTTP: an object's body is bytes to it.
 
 mod audit;
+mod entra;
 mod error;
 pub mod migrations;
 mod objects;
@@ -19,6 +20,7 @@ mod store;
 mod writer;
 
 pub use audit::{AuditCursor, AuditPage, AuditQuery};
+pub use entra::{AppRole, AppRoleAssignment, ApplicationRow, Credential, CredentialKind, EntraKey, RoleAssignment, ServicePrincipal};
 pub use error::StoreError;
 pub use objects::{Change, Identity, IndexValue, Listing, Lookup, Match, Object, Position, PropertyIndex};
 pub use store::{Store, TenantStore};

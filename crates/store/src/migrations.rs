@@ -5,7 +5,10 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Number, description and text of every migration, in order. A file that was released is never edited: its digest is
 /// kept in the database and a difference stops the start.
-pub const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "directory and audit", include_str!("../migrations/0001_directory_and_audit.sql"))];
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "directory and audit", include_str!("../migrations/0001_directory_and_audit.sql")),
+    (2, "entra", include_str!("../migrations/0002_entra.sql")),
+];
 
 pub(crate) fn migrator() -> Migrator {
     let steps = MIGRATIONS.iter().map(|(number, description, text)| {

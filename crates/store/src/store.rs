@@ -111,7 +111,9 @@ impl Store {
     pub async fn query_plans(&self) -> Result<Vec<(&'static str, Vec<String>)>, StoreError> {
         let mut plans = Vec::new();
         let mut connection = self.read().await?;
-        for (name, statement) in crate::objects::QUERIES.iter().chain(crate::audit::QUERIES).chain(crate::settings::QUERIES) {
+        for (name, statement) in
+            crate::objects::QUERIES.iter().chain(crate::audit::QUERIES).chain(crate::settings::QUERIES).chain(crate::entra::QUERIES)
+        {
             let explain = format!("EXPLAIN QUERY PLAN {statement}");
             let rows = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await?;
             plans.push((*name, rows.iter().map(|row| row.try_get("detail")).collect::<Result<_, _>>()?));

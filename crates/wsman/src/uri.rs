@@ -34,5 +34,7 @@ pub const CONFIGURATION_PREFIX: &str = "http://schemas.microsoft.com/powershell/
 pub const SIGNAL_TERMINATE: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/signal/terminate";
 /// Signal: stop the pipeline. The spelling is PowerShell's.
 pub const SIGNAL_STOP: &str = "powershell/signal/crtl_c";
+/// The same as pypsrp spells it.
+pub const SIGNAL_STOP_PYPSRP: &str = "powershell/signal/ctrl_c";
 /// Prefix of command states.
 pub const COMMAND_STATE_PREFIX: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/CommandState/";

@@ -3,7 +3,8 @@
 //!
 //! Reading never makes anything of a type name but text. References are resolved to shared objects, and what a
 //! document would be without them is counted against the limits too, so that a short text cannot stand for a huge
-//! object. A reference to something that is not complete yet (forward, to itself, a cycle) is an error.
+//! object. A reference to what comes later is an error; one to an enclosing object, which PowerShell writes of drives and
+//! their provider, becomes that object's string form, so that no value has a cycle.
 
 mod escape;
 mod read;
@@ -45,7 +46,7 @@ pub enum ClixmlError {
         /// Where.
         position: usize,
     },
-    /// `Ref` or `TNRef` to something unknown, unfinished or without number.
+    /// `Ref` or `TNRef` without number, or to something that did not come before.
     #[error("CLIXML is refused: reference to unknown id {id:?} before byte {position}")]
     UnknownReference {
         /// The `RefId`.

@@ -17,6 +17,8 @@ const SHARED_NAME: usize = 256;
 const NAME_SLOTS: usize = 1024;
 /// Type-name chains that are kept for sharing.
 const SHARED_CHAINS: usize = 64;
+/// Names of a chain that is kept for sharing.
+const LONGEST_CHAIN: usize = 32;
 
 /// Reads many messages and lets them share their property and type names.
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl Decoder {
             return known.clone();
         }
         let chain: TypeNames = names.into();
-        if names.len() <= SHARED_CHAINS {
+        if names.len() <= LONGEST_CHAIN && names.iter().all(|name| name.len() <= SHARED_NAME) {
             match self.chains.get_mut(self.next_chain) {
                 Some(place) => *place = chain.clone(),
                 None => self.chains.push(chain.clone()),
@@ -122,8 +124,9 @@ struct Document<'a, 'd> {
     xml: Reader<'a>,
     decoder: &'d mut Decoder,
     types: BTreeMap<u64, TypeNames>,
-    /// `None` while the object is being read.
-    objects: BTreeMap<u64, Option<Finished>>,
+    objects: BTreeMap<u64, Finished>,
+    /// The objects that are being read, outermost first: id, and the string form as far as it is known.
+    open: Vec<(Option<u64>, Option<Arc<str>>)>,
     /// Values and bytes that references stand for.
     referred: (usize, usize),
     /// Deepest level inside the object that is being read.
@@ -133,7 +136,7 @@ struct Document<'a, 'd> {
 impl<'a, 'd> Document<'a, 'd> {
     fn new(text: &'a str, decoder: &'d mut Decoder) -> Self {
         let xml = Reader::new(text, &decoder.limits);
-        Self { xml, decoder, types: BTreeMap::new(), objects: BTreeMap::new(), referred: (0, 0), deepest: 0 }
+        Self { xml, decoder, types: BTreeMap::new(), objects: BTreeMap::new(), open: Vec::new(), referred: (0, 0), deepest: 0 }
     }
 
     fn end(&mut self) -> Result<(), ClixmlError> {
@@ -175,7 +178,7 @@ impl<'a, 'd> Document<'a, 'd> {
                 Ok(Value::Null)
             }
             "Obj" => self.object().map(Value::Object),
-            "Ref" => self.reference().map(Value::Object),
+            "Ref" => self.reference(),
             "SBK" => Ok(Value::ScriptBlock(self.string()?)),
             "URI" => Ok(Value::Uri(self.string()?)),
             "XD" => Ok(Value::Xml(self.string()?)),
@@ -198,9 +201,7 @@ impl<'a, 'd> Document<'a, 'd> {
         let depth = self.xml.depth();
         let outer = std::mem::replace(&mut self.deepest, depth);
         let start = (self.values(), self.bytes());
-        if let Some(id) = id {
-            self.objects.insert(id, None);
-        }
+        self.open.push((id, None));
         let mut object = PsObject::default();
         while let Some(child) = self.xml.child()? {
             self.deepest = self.deepest.max(self.xml.depth());
@@ -214,7 +215,12 @@ impl<'a, 'd> Document<'a, 'd> {
                     };
                     self.xml.skip()?;
                 }
-                "ToString" => object.to_string = Some(self.string()?),
+                "ToString" => {
+                    object.to_string = Some(self.string()?);
+                    if let Some((_, text)) = self.open.last_mut() {
+                        text.clone_from(&object.to_string);
+                    }
+                }
                 "Props" => self.members(&mut object.adapted)?,
                 "MS" => self.members(&mut object.extended)?,
                 _ if !matches!(object.base, Base::None) => return Err(ClixmlError::Several(self.xml.position())),
@@ -226,12 +232,13 @@ impl<'a, 'd> Document<'a, 'd> {
                 primitive => object.base = Base::Primitive(self.value(primitive)?),
             }
         }
+        self.open.pop();
         let object = Arc::new(object);
         let height = self.deepest - depth;
         self.deepest = self.deepest.max(outer);
         if let Some(id) = id {
             let (values, bytes) = (self.values() - start.0, self.bytes() - start.1);
-            self.objects.insert(id, Some(Finished { object: object.clone(), height, values, bytes }));
+            self.objects.insert(id, Finished { object: object.clone(), height, values, bytes });
         }
         Ok(object)
     }
@@ -246,9 +253,16 @@ impl<'a, 'd> Document<'a, 'd> {
         self.xml.position() + self.referred.1
     }
 
-    fn reference(&mut self) -> Result<Arc<PsObject>, ClixmlError> {
+    /// A shared object; one that encloses the reference is its string form, as PowerShell shows it below its depth:
+    /// values here have no cycles.
+    fn reference(&mut self) -> Result<Value, ClixmlError> {
         let id = self.ref_id()?;
-        let Some(Some(finished)) = id.and_then(|id| self.objects.get(&id)) else {
+        if let Some((_, text)) = self.open.iter().rev().find(|(open, _)| open.is_some() && *open == id) {
+            let text = Value::String(text.clone().unwrap_or_default());
+            self.xml.skip()?;
+            return Ok(text);
+        }
+        let Some(finished) = id.and_then(|id| self.objects.get(&id)) else {
             return Err(self.unknown(&id.map(|id| id.to_string()).unwrap_or_default()));
         };
         let object = finished.object.clone();
@@ -263,7 +277,7 @@ impl<'a, 'd> Document<'a, 'd> {
             return Err(ClixmlError::Expansion(self.xml.position()));
         }
         self.xml.skip()?;
-        Ok(object)
+        Ok(Value::Object(object))
     }
 
     fn type_names(&mut self) -> Result<TypeNames, ClixmlError> {

@@ -21,7 +21,7 @@ pub fn write(value: &Value) -> String {
     out
 }
 
-/// Appends one rootless value, as [`write`].
+/// Appends one rootless value, as [`write()`].
 pub fn write_into(value: &Value, out: &mut String) {
     Writer::new(out).value(None, value);
 }

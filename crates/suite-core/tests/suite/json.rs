@@ -26,7 +26,10 @@ fn mailbox() -> Value {
         Some("adele"),
         &[
             ("Name", "adele".into()),
-            ("EmailAddresses", PsObject::from_list(vec!["SMTP:a@b.c".into(), typed("Contoso.Address", Some("smtp:d@e.f"), &[]).into()]).into()),
+            (
+                "EmailAddresses",
+                PsObject::from_list(vec!["SMTP:a@b.c".into(), typed("Contoso.Address", Some("smtp:d@e.f"), &[]).into()]).into(),
+            ),
             ("Extensions", PsObject::from_list(Vec::new()).into()),
             ("Guid", Uuid::from_u128(0xABCD).into()),
             ("Guids", PsObject::from_list(vec![Uuid::from_u128(1).into()]).into()),
@@ -190,7 +193,10 @@ fn all_transports_agree() {
 }
 
 fn leaf() -> impl Strategy<Value = Value> {
-    let time = (0i64..=3_155_378_975_999_999_999, prop_oneof![Just(DateTimeKind::Utc), Just(DateTimeKind::Unspecified), (-840i16..=840).prop_map(DateTimeKind::Local)]);
+    let time = (
+        0i64..=3_155_378_975_999_999_999,
+        prop_oneof![Just(DateTimeKind::Utc), Just(DateTimeKind::Unspecified), (-840i16..=840).prop_map(DateTimeKind::Local)],
+    );
     prop_oneof![
         Just(Value::Null),
         any::<String>().prop_map(Value::from),

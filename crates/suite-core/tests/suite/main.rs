@@ -5,4 +5,6 @@ mod catalogue;
 mod clixml;
 mod filter;
 mod json;
+mod psrp;
 mod stages;
+mod wsman;

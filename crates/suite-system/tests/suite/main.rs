@@ -2,5 +2,8 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
 mod counterparts;
+mod gateway;
 mod program;
 mod quickstart;
+mod same_objects;
+mod store;

@@ -1,0 +1,163 @@
+//! `exops cert …`: certificates in the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use exops_auth::{Certificate, Identity, Thumbprint, issue};
+use exops_client::Credential;
+use exops_keystore::{CertificateStore, Entry, KeystoreError};
+use jiff::Timestamp;
+use serde_json::{Value as Json, json};
+
+use crate::exit::{Exit, NOT_IN_STORE};
+use crate::failure::Failure;
+use crate::options::{CertList, CertNew, CertShow};
+use crate::profile::file_failure;
+use crate::{places, print, tell};
+
+/// Makes a certificate and puts it into the store.
+pub(crate) fn new(options: &CertNew, as_json: bool) -> Result<Exit, Failure> {
+    let store = store(options.common.store.as_deref())?;
+    let identity = make(&options.subject, options.days)?;
+    let file = add(&store, &identity)?;
+    if let Some(out) = &options.out {
+        std::fs::write(out, identity.certificate.to_pem()).map_err(|e| file_failure("write", out, &e))?;
+    }
+    let described = describe(&identity.certificate);
+    if as_json {
+        print(&format!("{}\n", with_files(described, &file, options.out.as_deref())))?;
+    } else {
+        print(&text(&identity.certificate))?;
+        print(&format!("  file        {}\n", file.display()))?;
+        if let Some(out) = &options.out {
+            print(&format!("  public part {}\n", out.display()))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Shows all certificates of the store.
+pub(crate) fn list(options: &CertList, as_json: bool) -> Result<Exit, Failure> {
+    let store = store(options.store.as_deref())?;
+    let all = store.list().map_err(store_failure)?;
+    for skipped in &all.unreadable {
+        tell(&format!("note: {} is skipped: {}", skipped.path.display(), skipped.reason));
+    }
+    if as_json {
+        print(&format!("{}\n", all.entries.iter().map(|e| describe(&e.identity.certificate)).collect::<Json>()))?;
+    } else if all.entries.is_empty() {
+        tell(&format!("no certificate is in {}: exops cert new", store.directory().display()));
+    } else {
+        for entry in &all.entries {
+            let certificate = &entry.identity.certificate;
+            print(&format!("{}  {:>4} days  {}\n", certificate.sha1_thumbprint(), days_left(certificate), certificate.subject()))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Shows one certificate.
+pub(crate) fn show(options: &CertShow, as_json: bool) -> Result<Exit, Failure> {
+    let entry = find(&options.thumbprint, options.common.store.as_deref())?;
+    let certificate = &entry.identity.certificate;
+    if options.pem {
+        print(&certificate.to_pem())?;
+    } else if as_json {
+        print(&format!("{}\n", describe(certificate)))?;
+    } else {
+        print(&text(certificate))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// A self-signed certificate with a new RSA key.
+pub(crate) fn make(subject: &str, days: u32) -> Result<Identity, Failure> {
+    issue::self_signed(subject, days, now()).map_err(|e| {
+        Failure::new(Exit::Usage, format!("no certificate for '{subject}': {e}"))
+            .hint("a subject is written as CN=name, or CN=name,O=organisation")
+    })
+}
+
+/// Puts a certificate into a store; answers its file.
+pub(crate) fn add(store: &CertificateStore, identity: &Identity) -> Result<PathBuf, Failure> {
+    store.add(identity).map_err(store_failure)
+}
+
+/// The credential of a certificate in a store.
+pub(crate) fn from_store(thumbprint: &str, store: Option<&Path>) -> Result<Credential, Failure> {
+    let entry = find(thumbprint, store)?;
+    if entry.exposed {
+        tell(&format!("note: others than you may read the private key in {}: chmod 600", entry.path.display()));
+    }
+    Ok(Credential::Certificate(Arc::new(entry.identity)))
+}
+
+fn find(thumbprint: &str, store_folder: Option<&Path>) -> Result<Entry, Failure> {
+    let wanted = Thumbprint::parse(thumbprint)
+        .map_err(|e| Failure::usage(format!("'{thumbprint}' is no thumbprint: {e}")).hint("'exops cert list' shows those of the store"))?;
+    store(store_folder)?.find(&wanted).map_err(store_failure)
+}
+
+fn store_failure(error: KeystoreError) -> Failure {
+    let (exit, code) = match &error {
+        KeystoreError::NotFound { .. } => (Exit::Certificate, NOT_IN_STORE),
+        _ => (Exit::Unexpected, "CertificateStore"),
+    };
+    Failure { code: code.to_owned(), ..Failure::new(exit, error.to_string()).hint(error.hint().replace('`', "'")) }
+}
+
+fn store(given: Option<&Path>) -> Result<CertificateStore, Failure> {
+    Ok(match given {
+        Some(folder) => CertificateStore::at(folder),
+        None => CertificateStore::current_user(&places::certificate_store_home()?),
+    })
+}
+
+fn describe(certificate: &Certificate) -> Json {
+    json!({
+        "subject": certificate.subject(),
+        "issuer": certificate.issuer(),
+        "thumbprint": certificate.sha1_thumbprint(),
+        "sha256": certificate.sha256().iter().map(|b| format!("{b:02X}")).collect::<String>(),
+        "key": format!("RSA {}", certificate.key_bits()),
+        "not_before": time(certificate.not_before()),
+        "not_after": time(certificate.not_after()),
+        "days_left": days_left(certificate),
+    })
+}
+
+fn with_files(mut described: Json, file: &Path, out: Option<&Path>) -> Json {
+    if let Some(map) = described.as_object_mut() {
+        map.insert("file".to_owned(), json!(file));
+        if let Some(out) = out {
+            map.insert("out".to_owned(), json!(out));
+        }
+    }
+    described
+}
+
+fn text(certificate: &Certificate) -> String {
+    format!(
+        "{}\n  thumbprint  {}\n  key         RSA {}\n  valid       {} to {} ({} days left)\n",
+        certificate.subject(),
+        certificate.sha1_thumbprint(),
+        certificate.key_bits(),
+        time(certificate.not_before()),
+        time(certificate.not_after()),
+        days_left(certificate),
+    )
+}
+
+fn time(seconds: i64) -> String {
+    Timestamp::from_second(seconds).map(|t| t.to_string()).unwrap_or_default()
+}
+
+fn days_left(certificate: &Certificate) -> i64 {
+    (certificate.not_after() - now()) / 86_400
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or_default()
+}

@@ -1,0 +1,651 @@
+//! Our client half against our server half, in memory, over a network that reorders, loses and repeats.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use exops_psobject::{ErrorCategory, ErrorRecord, PsObject, Value};
+use exops_psrp::{Command, HostInfo, HostResponse, PipelineRequest};
+use exops_remoting::client::{ClientConfig, ClientError, ClientEvent, ClientSession, Operation, RequestId};
+use exops_remoting::server::{
+    Handled, HttpAnswer, Output, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Target, Ticket, fault_answer, target,
+};
+use exops_wsman::{Fault, Limits, Request, RequestBody, ResponseBody, parse_request, parse_response};
+use uuid::Uuid;
+
+fn counter(start: u128) -> impl FnMut() -> Uuid + Send {
+    let mut next = start << 64;
+    move || {
+        next += 1;
+        Uuid::from_u128(next)
+    }
+}
+
+/// xorshift: the same run for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+fn error(text: &str) -> ErrorRecord {
+    ErrorRecord::new("System.InvalidOperationException", text, ErrorCategory::InvalidOperation, "Scripted")
+}
+
+/// What the far end of a pipeline does.
+#[derive(Clone, PartialEq, Debug)]
+enum Item {
+    Object(Value),
+    Error(String),
+    Warning(String),
+}
+
+struct Running {
+    items: VecDeque<Item>,
+    end: PipelineEnd,
+    /// Waits for `EndOfInput`, then writes the input back.
+    echo: bool,
+    /// Never ends by itself.
+    endless: bool,
+}
+
+/// A server with one shell, a client, and the network between.
+struct World {
+    now: u64,
+    random: Random,
+    config: ServerConfig,
+    server: Option<ServerSession>,
+    client: ClientSession,
+    ids: Box<dyn FnMut() -> Uuid>,
+    flying: Vec<(RequestId, Vec<u8>)>,
+    held: HashMap<Ticket, (RequestId, Request)>,
+    scripts: HashMap<String, (Vec<Item>, PipelineEnd)>,
+    running: BTreeMap<Uuid, Running>,
+    /// Receives are lost, before or after they were served.
+    lossy: bool,
+    largest_answer: usize,
+    events: Vec<ClientEvent>,
+    /// How often each request was lost: the client gives up after five times.
+    lost: HashMap<String, u32>,
+}
+
+impl World {
+    fn new(seed: u64, change: impl FnOnce(&mut ClientConfig, &mut ServerConfig)) -> Self {
+        let mut ids = counter(1);
+        let mut client = ClientConfig::new("https://localhost/powershell-liveid", ids(), ids());
+        let mut config = ServerConfig::default();
+        change(&mut client, &mut config);
+        Self {
+            now: 1_000,
+            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            config,
+            server: None,
+            client: ClientSession::new(client, Box::new(counter(2))),
+            ids: Box::new(ids),
+            flying: Vec::new(),
+            held: HashMap::new(),
+            scripts: HashMap::new(),
+            running: BTreeMap::new(),
+            lossy: false,
+            largest_answer: 0,
+            events: Vec::new(),
+            lost: HashMap::new(),
+        }
+    }
+
+    fn script(&mut self, name: &str, items: Vec<Item>, end: PipelineEnd) {
+        self.scripts.insert(name.to_owned(), (items, end));
+    }
+
+    fn invoke(&mut self, name: &str) -> Uuid {
+        self.client.invoke(&Command::new(name).into())
+    }
+
+    fn serve(&mut self, bytes: &[u8]) -> Handled {
+        let request = parse_request(bytes, &Limits::default()).unwrap();
+        let limit = request.max_envelope_size.unwrap();
+        let handled = match (target(&request), &mut self.server) {
+            (Target::Create(Some(_)), None) => {
+                let peer = Peer { owner: "app", client_ip: "127.0.0.1" };
+                match ServerSession::open(&request, &self.config, peer, &mut self.ids, self.now) {
+                    Ok((session, answer)) => {
+                        self.server = Some(session);
+                        Handled::Answer(answer)
+                    }
+                    Err(answer) => Handled::Answer(answer),
+                }
+            }
+            (Target::Shell(id), Some(server)) if server.shell_id() == id => server.handle(&request, self.now),
+            (Target::Shell(id), _) => Handled::Answer(fault_answer(&Fault::unknown_shell(&id), Some(&request.message_id), Uuid::nil())),
+            (other, _) => panic!("{other:?}"),
+        };
+        if let Handled::Answer(answer) = &handled {
+            assert!(answer.body.len() <= limit, "{} of {limit}", answer.body.len());
+        }
+        handled
+    }
+
+    fn answer(&mut self, id: RequestId, answer: &HttpAnswer) {
+        self.largest_answer = self.largest_answer.max(answer.body.len());
+        self.client.handle_answer(id, answer.status, &answer.body);
+    }
+
+    /// Loses a Receive now and then.
+    fn lose(&mut self, id: RequestId, request: &Request) -> bool {
+        if !self.lossy || !matches!(request.body, RequestBody::Receive { .. }) || !self.random.one_in(8) {
+            return false;
+        }
+        let times = self.lost.entry(request.message_id.clone()).or_default();
+        if *times == 4 {
+            return false;
+        }
+        *times += 1;
+        self.client.handle_lost(id);
+        true
+    }
+
+    /// The driver's work at the server: a few items of each pipeline, events, answers.
+    fn work(&mut self) -> bool {
+        let Some(server) = &mut self.server else { return false };
+        let mut busy = false;
+        while let Some(event) = server.next_event() {
+            busy = true;
+            match event {
+                SessionEvent::CreatePipeline { id, request } => {
+                    let name = &request.commands[0].name;
+                    let (items, end) = self.scripts.get(name).cloned().unwrap_or((Vec::new(), PipelineEnd::Completed));
+                    let running = Running { items: items.into(), end, echo: name == "Echo", endless: name == "Endless" };
+                    self.running.insert(id, running);
+                }
+                SessionEvent::Input { id, value } => self.running.get_mut(&id).unwrap().items.push_back(Item::Object(value)),
+                SessionEvent::EndOfInput { id } => self.running.get_mut(&id).unwrap().echo = false,
+                SessionEvent::Stop { id } | SessionEvent::Terminated { id } => {
+                    let running = self.running.get_mut(&id).unwrap();
+                    *running = Running { items: VecDeque::new(), end: PipelineEnd::Stopped, echo: false, endless: false };
+                }
+                SessionEvent::HostResponse { id, response } => {
+                    self.running.get_mut(&id).unwrap().items.push_back(Item::Object(response.result.unwrap()));
+                }
+                SessionEvent::Opened | SessionEvent::CommandMetadata { .. } | SessionEvent::Closed => {}
+            }
+        }
+        let ids: Vec<Uuid> = self.running.keys().copied().collect();
+        for id in ids {
+            let running = self.running.get_mut(&id).unwrap();
+            for _ in 0..=self.random.below(6) {
+                // Back-pressure, as a driver applies it.
+                if running.echo || server.buffered(id) > 1_000_000 {
+                    break;
+                }
+                let Some(item) = running.items.pop_front() else { break };
+                busy = true;
+                match &item {
+                    Item::Object(value) => server.write(id, Output::Object(value), self.now),
+                    Item::Error(text) => server.write(id, Output::Error(&error(text)), self.now),
+                    Item::Warning(text) => server.write(id, Output::Warning(text), self.now),
+                }
+            }
+            if running.items.is_empty() && !running.echo && !running.endless {
+                busy = true;
+                server.finish(id, &running.end, self.now);
+                self.running.remove(&id);
+            }
+        }
+        let mut answers = Vec::new();
+        while let Some((ticket, answer)) = server.poll_answer(self.now) {
+            answers.push((ticket, answer));
+        }
+        for (ticket, answer) in answers {
+            busy = true;
+            if let Some((id, request)) = self.held.remove(&ticket) {
+                assert!(answer.body.len() <= request.max_envelope_size.unwrap());
+                if !self.lose(id, &request) {
+                    self.answer(id, &answer);
+                }
+            }
+        }
+        busy
+    }
+
+    /// One step of the network; `false` when nothing moves.
+    fn step(&mut self) -> bool {
+        while let Some((id, bytes)) = self.client.poll_request() {
+            let parsed = parse_request(&bytes, &Limits::default()).unwrap();
+            assert!(bytes.len() <= 512_000 && (!matches!(parsed.body, RequestBody::Create(_)) || bytes.len() <= 153_600));
+            self.flying.push((id, bytes));
+        }
+        let mut busy = !self.flying.is_empty();
+        if busy {
+            let (id, bytes) = self.flying.swap_remove(self.random.below(self.flying.len()));
+            let request = parse_request(&bytes, &Limits::default()).unwrap();
+            if !self.lose(id, &request) {
+                // Served, and then the answer, or the connection while it is held, may be lost: the server does not know.
+                let handled = self.serve(&bytes);
+                if !self.lose(id, &request) {
+                    match handled {
+                        Handled::Answer(answer) => self.answer(id, &answer),
+                        Handled::Held(ticket) => {
+                            self.held.insert(ticket, (id, request));
+                        }
+                    }
+                }
+            }
+        }
+        busy |= self.work();
+        if self.random.one_in(3) || !busy {
+            while let Some(event) = self.client.next_event() {
+                busy = true;
+                self.events.push(event);
+            }
+        }
+        busy
+    }
+
+    fn run(&mut self) {
+        let mut steps = 0;
+        while self.step() {
+            steps += 1;
+            assert!(steps < 200_000, "it does not come to rest: {:?}", self.events.last());
+        }
+    }
+
+    fn tick(&mut self, milliseconds: u64) {
+        self.now += milliseconds;
+        let now = self.now;
+        if let Some(server) = &mut self.server {
+            while server.poll_timeout().is_some_and(|t| t <= now) {
+                server.handle_timeout(now);
+            }
+        }
+        self.run();
+    }
+
+    fn items(&self, id: Uuid) -> Vec<Item> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                ClientEvent::Output { pipeline, value } if *pipeline == id => Some(Item::Object(value.clone())),
+                ClientEvent::Error { pipeline, record } if *pipeline == id => Some(Item::Error(record.message.to_string())),
+                ClientEvent::Warning { pipeline: Some(pipeline), text } if *pipeline == id => Some(Item::Warning(text.to_string())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn ends(&self, id: Uuid) -> Vec<&PipelineEnd> {
+        self.events.iter().filter_map(|e| matches!(e, ClientEvent::PipelineEnded { pipeline, .. } if *pipeline == id).then_some(e)).map(|e| match e {
+            ClientEvent::PipelineEnded { end, .. } => end,
+            _ => unreachable!(),
+        }).collect()
+    }
+
+    fn close(&mut self) {
+        self.client.close();
+        self.run();
+        assert_eq!(self.events.last(), Some(&ClientEvent::Closed));
+        assert!(self.client.is_ended() && self.held.is_empty());
+    }
+}
+
+fn items(random: &mut Random, count: usize) -> Vec<Item> {
+    (0..count)
+        .map(|n| match random.below(8) {
+            0 => Item::Object(Value::Null),
+            1 => Item::Error(format!("error {n} <&> \u{1F600}")),
+            2 => Item::Warning(format!("warning {n}")),
+            3 => Item::Object(PsObject::notes([("Name", Value::from(n.to_string())), ("Index", Value::I32(1))].into_iter().collect()).into()),
+            4 => Item::Object(Value::from("é".repeat(random.below(15_000)))),
+            _ => Item::Object(Value::I64(i64::try_from(n).unwrap())),
+        })
+        .collect()
+}
+
+/// As `assert_eq`, without printing megabytes.
+fn same(found: &[Item], expected: &[Item], seed: u64) {
+    assert_eq!(found.len(), expected.len(), "seed {seed}");
+    for (n, (f, e)) in found.iter().zip(expected).enumerate() {
+        let short = |item: &Item| format!("{item:?}").chars().take(60).collect::<String>();
+        assert!(f == e, "seed {seed}, item {n}: {} where {} is due", short(f), short(e));
+    }
+}
+
+#[test]
+fn everything_arrives_once_whatever_gets_lost() {
+    for seed in 0..24u64 {
+        let mut world = World::new(seed, |client, _| client.max_envelope = if seed % 3 == 0 { 20_000 } else { 512_000 });
+        world.lossy = seed % 2 == 0;
+        let mut expected = Vec::new();
+        for name in ["A", "B", "C"] {
+            let count = world.random.below(60);
+            let script = items(&mut world.random, count);
+            let end = if world.random.one_in(3) { PipelineEnd::Failed(Box::new(error("terminating"))) } else { PipelineEnd::Completed };
+            world.script(name, script.clone(), end.clone());
+            expected.push((world.invoke(name), script, end));
+        }
+        // Input of any size, cut over several Sends.
+        let input: Vec<Item> = (0..world.random.below(12)).map(|n| Item::Object(Value::from("y".repeat(n * 5_000)))).chain([Item::Object(Value::Null)]).collect();
+        let echo = world.client.invoke(&PipelineRequest { no_input: false, ..Command::new("Echo").into() });
+        for item in &input {
+            let Item::Object(value) = item else { continue };
+            world.client.input(echo, value);
+        }
+        world.client.end_input(echo);
+        expected.push((echo, input, PipelineEnd::Completed));
+        world.run();
+        if world.lossy {
+            // What was held for a connection that died comes back with the repeated request.
+            assert!(!world.lost.is_empty());
+        }
+        assert_eq!(world.events.first(), Some(&ClientEvent::Opened));
+        for (id, script, end) in expected {
+            same(&world.items(id), &script, seed);
+            match (world.ends(id).as_slice(), &end) {
+                ([PipelineEnd::Failed(found)], PipelineEnd::Failed(sent)) => assert_eq!(found.message, sent.message),
+                (found, _) => assert_eq!(found, &[&end], "seed {seed}"),
+            }
+        }
+        world.close();
+    }
+}
+
+#[test]
+fn answers_fill_the_envelope_and_stay_below_it() {
+    for max in [8_192, 50_000, 512_000, 10_000_000] {
+        let mut world = World::new(7, |client, _| client.max_envelope = max);
+        let script = vec![Item::Object(Value::from("z".repeat(900_000)))];
+        world.script("Big", script.clone(), PipelineEnd::Completed);
+        let id = world.invoke("Big");
+        world.run();
+        same(&world.items(id), &script, 7);
+        let expected = max.min(512_000);
+        assert!(world.largest_answer <= expected && world.largest_answer > expected - 8, "{} of {expected}", world.largest_answer);
+    }
+}
+
+#[test]
+fn stopping() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, |_, _| {});
+        let endless = world.invoke("Endless");
+        world.run();
+        let waiting = world.invoke("Waiting");
+        let never_sent = world.invoke("NeverSent");
+        world.client.stop(never_sent);
+        world.run();
+        assert_eq!(world.ends(never_sent), [&PipelineEnd::Stopped]);
+        assert!(world.ends(endless).is_empty() && world.ends(waiting).is_empty());
+        // One that has not begun because the runspace is busy, and one that runs, twice.
+        world.client.stop(waiting);
+        world.run();
+        world.client.stop(endless);
+        world.client.stop(endless);
+        world.run();
+        assert_eq!((world.ends(endless), world.ends(waiting)), (vec![&PipelineEnd::Stopped], vec![&PipelineEnd::Stopped]));
+        world.client.stop(endless);
+        let after = world.invoke("After");
+        world.run();
+        assert_eq!(world.ends(after), [&PipelineEnd::Completed]);
+        let lost = world.invoke("Endless");
+        world.run();
+        world.close();
+        assert!(world.events.contains(&ClientEvent::PipelineLost { pipeline: lost, error: ClientError::Closed }));
+        assert_eq!(world.running.len(), 0, "the server's runspace is told");
+    }
+}
+
+#[test]
+fn x08_receives_are_released_in_time_and_idle_shells_end() {
+    let mut world = World::new(3, |client, _| client.operation_timeout = 20_000);
+    let id = world.invoke("Endless");
+    world.run();
+    let held = world.held.len();
+    assert_eq!(held, 2, "one for the session, one for the command");
+    for _ in 0..5 {
+        world.tick(20_000);
+        // Timed out and asked again at once, quietly.
+        assert_eq!(world.held.len(), held);
+    }
+    assert!(world.ends(id).is_empty() && !world.events.iter().any(|e| matches!(e, ClientEvent::Broken(_))));
+    // A thousand Receives on one stream: each releases the one before.
+    let server = world.server.as_mut().unwrap();
+    let request = |n: u32| {
+        let text = exops_wsman::request::receive(
+            &exops_wsman::request::Header {
+                to: "x",
+                resource_uri: "http://schemas.microsoft.com/powershell/Microsoft.Exchange",
+                message_id: &format!("uuid:{n}"),
+                max_envelope_size: 20_000,
+                operation_timeout: 1_000_000_000,
+                session_id: "uuid:s",
+                shell_id: Some("x"),
+                locale: "en-US",
+            },
+            None,
+        );
+        parse_request(text.as_bytes(), &Limits::default()).unwrap()
+    };
+    let now = world.now;
+    for n in 0..1_000 {
+        assert!(matches!(server.handle(&request(n), now), Handled::Held(_)));
+    }
+    let released: Vec<_> = std::iter::from_fn(|| server.poll_answer(now)).collect();
+    assert_eq!(released.len(), 1_000);
+    assert!(released.iter().all(|(_, answer)| fault(answer).code == Fault::TIMED_OUT));
+    // The client is gone: the last Receive ends at the longest time, then the shell at its idle time-out.
+    let mut last = now;
+    let mut closed = false;
+    while let Some(next) = server.poll_timeout() {
+        assert!(next > last || next >= now);
+        last = next;
+        server.handle_timeout(next);
+        while server.poll_answer(next).is_some() {}
+        while let Some(event) = server.next_event() {
+            closed |= event == SessionEvent::Closed;
+        }
+    }
+    assert!(closed);
+    assert_eq!(last, now + 300_000 + 900_000);
+    assert_eq!(fault_of(server.handle(&request(5_000), last)).code, Fault::UNEXPECTED_SELECTORS);
+}
+
+fn fault(answer: &HttpAnswer) -> Fault {
+    assert_eq!(answer.status, 500);
+    match parse_response(&answer.body, &Limits::default()).unwrap().body {
+        ResponseBody::Fault(fault) => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fault_of(handled: Handled) -> Fault {
+    match handled {
+        Handled::Answer(answer) => fault(&answer),
+        Handled::Held(_) => panic!("held"),
+    }
+}
+
+#[test]
+fn the_server_can_end_a_session() {
+    let mut world = World::new(4, |_, _| {});
+    let id = world.invoke("Endless");
+    world.run();
+    let now = world.now;
+    world.server.as_mut().unwrap().close(now);
+    world.run();
+    assert!(matches!(world.events.last(), Some(ClientEvent::Broken(error)) if error.is_session_gone()));
+    assert!(world.events.iter().any(|e| matches!(e, ClientEvent::PipelineLost { pipeline, .. } if *pipeline == id)));
+    assert!(world.running.is_empty());
+    assert_eq!(world.client.poll_request(), None);
+}
+
+#[test]
+fn prompts_reach_the_client() {
+    let mut world = World::new(5, |client, _| client.host = HostInfo::INTERACTIVE);
+    let id = world.invoke("Endless");
+    world.run();
+    let server = world.server.as_mut().unwrap();
+    assert!(server.has_host(id));
+    let call_id = server.prompt_for_choice(id, "Confirm", "Sure?", &[("&Yes", "")], 0).unwrap();
+    world.run();
+    let Some(ClientEvent::HostCall { call, .. }) = world.events.last().cloned() else { panic!("{:?}", world.events) };
+    assert_eq!(call.call_id, call_id);
+    world.client.respond(Some(id), &HostResponse { call_id, method: call.method, result: Ok(Value::I32(0)) });
+    world.run();
+    assert_eq!(world.items(id), [Item::Object(Value::I32(0))]);
+    // Without a host nobody is asked.
+    let mut world = World::new(5, |_, _| {});
+    let id = world.invoke("Endless");
+    world.run();
+    let server = world.server.as_mut().unwrap();
+    assert!(!server.has_host(id) && server.read_line(id).is_none());
+}
+
+/// A request as the client would send it, changed as text.
+fn opening(change: impl FnOnce(String) -> String) -> Result<ServerSession, Fault> {
+    let mut ids = counter(9);
+    let mut client = ClientSession::new(ClientConfig::new("https://localhost/", ids(), ids()), Box::new(counter(10)));
+    let (_, bytes) = client.poll_request().unwrap();
+    let text = change(String::from_utf8(bytes).unwrap());
+    let request: Request = parse_request(text.as_bytes(), &Limits::default()).map_err(|e| e.fault)?;
+    let peer = Peer { owner: "app", client_ip: "127.0.0.1" };
+    ServerSession::open(&request, &ServerConfig::default(), peer, &mut ids, 0).map(|(session, _)| session).map_err(|answer| fault(&answer))
+}
+
+#[test]
+fn x07_opening_is_refused_with_the_right_fault() {
+    assert!(opening(|t| t).is_ok());
+    let header = |extra: &str| {
+        let extra = extra.to_owned();
+        move |t: String| t.replace("<s:Header>", &format!("<s:Header>{extra}"))
+    };
+    let code = |result: Result<ServerSession, Fault>| result.map(|_| ()).unwrap_err().code;
+    assert_eq!(code(opening(|t| t.replace("Microsoft.Exchange", "No.Such"))), 2_150_858_811);
+    assert_eq!(code(opening(|t| t.replace("<w:Option Name=\"protocolversion\"", "<w:Option Name=\"other\""))), 2_150_858_809);
+    assert_eq!(code(opening(|t| t.replace(" MustComply=\"true\"", "").replace("protocolversion", "other"))), Fault::PLUGIN_OPTION_MISSING);
+    assert_eq!(code(opening(|t| t.replace(">2.3</w:Option>", ">3.0</w:Option>"))), Fault::PLUGIN_PROTOCOL_VERSION);
+    let compression = |must: bool| header(&format!("<rsp:CompressionType s:mustUnderstand=\"{must}\">xpress</rsp:CompressionType>"));
+    assert_eq!(code(opening(compression(true))), Fault::MUST_UNDERSTAND);
+    assert!(opening(compression(false)).is_ok());
+    for size in ["0", "100", "8191"] {
+        assert_eq!(code(opening(|t| t.replace(">512000<", &format!(">{size}<")))), Fault::ENVELOPE_TOO_LARGE);
+    }
+    assert!(opening(|t| t.replace(">512000<", ">8192<")).is_ok());
+    assert_eq!(code(opening(|t| t.replace("<rsp:Shell ShellId=\"", "<rsp:Shell ShellId=\"not-a-guid-"))), Fault::SCHEMA);
+    assert_eq!(code(opening(|t| t.replace("<creationXml xmlns=\"http://schemas.microsoft.com/powershell\">", "<creationXml xmlns=\"http://schemas.microsoft.com/powershell\">AAAA"))), Fault::PLUGIN_BAD_ARGUMENTS);
+}
+
+#[test]
+fn x09_requests_that_make_no_sense_do_not_hurt_the_shell() {
+    let mut world = World::new(6, |_, _| {});
+    let id = world.invoke("Endless");
+    world.run();
+    let now = world.now;
+    let server = world.server.as_mut().unwrap();
+    let shell = server.shell_id().to_owned();
+    let send = |message: &str, action: &str, body: &str| {
+        let text = format!(
+            "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" xmlns:a=\"http://schemas.xmlsoap.org/ws/2004/08/addressing\" \
+             xmlns:w=\"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd\" xmlns:r=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\"><s:Header>\
+             <a:Action>http://schemas.microsoft.com/wbem/wsman/1/windows/shell/{action}</a:Action><a:MessageID>uuid:{message}</a:MessageID>\
+             <w:ResourceURI>http://schemas.microsoft.com/powershell/Microsoft.Exchange</w:ResourceURI>\
+             <w:SelectorSet><w:Selector Name=\"ShellId\">{shell}</w:Selector></w:SelectorSet></s:Header><s:Body>{body}</s:Body></s:Envelope>"
+        );
+        parse_request(text.as_bytes(), &Limits::default()).unwrap()
+    };
+    let command = id.to_string();
+    for (n, (action, body, code)) in [
+        ("Send", "<r:Send/>".to_owned(), Fault::SCHEMA),
+        ("Send", "<r:Send><r:Stream Name=\"stdin\">QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB</r:Stream></r:Send>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
+        ("Send", "<r:Send><r:Stream Name=\"stdout\">AA==</r:Stream></r:Send>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
+        ("Send", format!("<r:Send><r:Stream Name=\"stdin\" CommandId=\"{}\">AA==</r:Stream></r:Send>", Uuid::max()), Fault::UNEXPECTED_SELECTORS),
+        ("Send", "<r:Send><r:Stream Name=\"stdin\" CommandId=\"x\">AA==</r:Stream></r:Send>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
+        ("Signal", format!("<r:Signal CommandId=\"{command}\"><r:Code>boom</r:Code></r:Signal>"), Fault::PLUGIN_BAD_ARGUMENTS),
+        ("Signal", "<r:Signal><r:Code>powershell/signal/crtl_c</r:Code></r:Signal>".to_owned(), Fault::SCHEMA),
+        ("Command", "<r:CommandLine CommandId=\"x\"><r:Command>dir</r:Command></r:CommandLine>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
+        ("Command", format!("<r:CommandLine CommandId=\"{command}\"><r:Arguments>AA==</r:Arguments></r:CommandLine>"), Fault::PLUGIN_BAD_ARGUMENTS),
+        ("Receive", format!("<r:Receive><r:DesiredStream CommandId=\"{}\">stdout</r:DesiredStream></r:Receive>", Uuid::max()), Fault::UNEXPECTED_SELECTORS),
+        ("Disconnect", "<r:Disconnect/>".to_owned(), Fault::DISCONNECT_NOT_SUPPORTED),
+        ("Reconnect", "<r:Reconnect/>".to_owned(), 2_150_858_771),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(fault_of(server.handle(&send(&n.to_string(), action, &body), now)).code, code, "{action} {body}");
+    }
+    for action in ["Connect", "Nonsense"] {
+        assert!(matches!(target(&send("t", action, "<r:X/>")), Target::Refused(f) if f.code == 2_150_858_771));
+    }
+    // A repeated Signal after a lost answer is answered again, not carried out again.
+    let stop = send("stop", "Signal", &format!("<r:Signal CommandId=\"{command}\"><r:Code>powershell/signal/crtl_c</r:Code></r:Signal>"));
+    assert_eq!(server.handle(&stop, now), server.handle(&stop, now));
+    assert_eq!(server.next_event(), Some(SessionEvent::Stop { id }));
+    assert_eq!(server.next_event(), None);
+    server.finish(id, &PipelineEnd::Stopped, now);
+    // The stream first; Done in an answer of its own, again and again; after terminate the command is unknown.
+    let receive = |n: u32| send(&format!("r{n}"), "Receive", &format!("<r:Receive><r:DesiredStream CommandId=\"{command}\">stdout</r:DesiredStream></r:Receive>"));
+    let mut texts = Vec::new();
+    for n in 0..3 {
+        let Handled::Answer(answer) = server.handle(&receive(n), now) else { panic!("held") };
+        texts.push(String::from_utf8(answer.body.to_vec()).unwrap());
+    }
+    assert!(texts[0].contains("<rsp:Stream") && texts[0].contains("CommandState/Running"));
+    assert!(texts[1..].iter().all(|t| !t.contains("<rsp:Stream") && t.contains("CommandState/Done")));
+    let code = exops_wsman::uri::SIGNAL_TERMINATE;
+    let terminate = send("end", "Signal", &format!("<r:Signal CommandId=\"{command}\"><r:Code>{code}</r:Code></r:Signal>"));
+    assert!(matches!(server.handle(&terminate, now), Handled::Answer(a) if a.status == 200));
+    assert_eq!(fault_of(server.handle(&receive(9), now)).code, Fault::UNEXPECTED_SELECTORS);
+    // The shell still works.
+    world.held.clear();
+    let after = world.invoke("After");
+    world.run();
+    assert_eq!(world.ends(after), [&PipelineEnd::Completed]);
+}
+
+#[test]
+fn failures_become_typed_errors() {
+    let http = |status: u16, body: &str| {
+        let mut world = World::new(8, |_, _| {});
+        let (id, _) = world.client.poll_request().unwrap();
+        world.client.handle_answer(id, status, body.as_bytes());
+        world.client.next_event().unwrap()
+    };
+    let html = "<html>no</html>";
+    for status in [302, 401, 403, 404, 503, 500] {
+        assert!(matches!(http(status, html), ClientEvent::Broken(ClientError::Http { operation: Operation::Open, status: s, .. }) if s == status));
+    }
+    assert!(matches!(http(200, html), ClientEvent::Broken(ClientError::Protocol { .. })));
+    let quota = Fault::new(Fault::QUOTA_SHELLS, "too many").envelope(None, "uuid:1");
+    assert!(matches!(http(500, &quota), ClientEvent::Broken(error) if error.fault().is_some_and(|f| f.code == 2_150_859_173)));
+    // A command that fails on its way is lost alone; the session goes on.
+    let mut world = World::new(9, |_, _| {});
+    world.run();
+    for lost in [false, true] {
+        let pipeline = world.invoke("Anything");
+        let (id, bytes) = world.client.poll_request().unwrap();
+        assert!(String::from_utf8(bytes).unwrap().contains("CommandLine"));
+        if lost {
+            world.client.handle_lost(id);
+        } else {
+            world.client.handle_answer(id, 401, b"");
+        }
+        world.run();
+        let found = world.events.iter().find_map(|e| match e {
+            ClientEvent::PipelineLost { pipeline: p, error } if *p == pipeline => Some(error.clone()),
+            _ => None,
+        });
+        assert!(matches!(
+            (lost, found.unwrap()),
+            (true, ClientError::Lost { operation: Operation::StartPipeline }) | (false, ClientError::Http { status: 401, .. })
+        ));
+    }
+    let after = world.invoke("After");
+    world.run();
+    assert_eq!(world.ends(after), [&PipelineEnd::Completed]);
+}

@@ -1,0 +1,263 @@
+//! The store: schema vocabulary, query plans, group commit, reopening, the audit trail, tenants.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use exops_audit::{Actor, Change as Changed, Ending, Intent, IntentId, Outcome, Parameter, verify};
+use exops_policy::TenantId;
+use exops_store::migrations::MIGRATIONS;
+use exops_store::{AuditQuery, Change, Identity, IndexValue, Listing, Lookup, Object, Position, PropertyIndex, Store, StoreError};
+use uuid::Uuid;
+
+const TENANT: TenantId = TenantId(Uuid::from_u128(1));
+const OTHER: TenantId = TenantId(Uuid::from_u128(2));
+
+async fn open() -> (tempfile::TempDir, PathBuf, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lab.sqlite");
+    let store = Store::open(&path).await.unwrap();
+    (folder, path, store)
+}
+
+fn object(number: u128, name: &str) -> (Object, Vec<Identity>, Vec<PropertyIndex>) {
+    let object = Object {
+        id: Uuid::from_u128(number),
+        noun: "Mailbox".to_owned(),
+        listing: "Recipient".to_owned(),
+        sort: name.to_owned(),
+        revision: 0,
+        body: name.as_bytes().to_vec(),
+    };
+    let identity = |kind: &str, value: String, exclusive| Identity { kind: kind.to_owned(), value, exclusive };
+    let identities = vec![identity("proxy", format!("{name}@contoso.com"), true), identity("name", name.to_owned(), false)];
+    let index = |property: &str, value| PropertyIndex { property: property.to_owned(), value };
+    let indexes = vec![index("Alias", IndexValue::Text(name.to_owned())), index("Hidden", IndexValue::Number(i64::from(number % 2 == 0)))];
+    (object, identities, indexes)
+}
+
+fn intent(number: u128, tenant: TenantId, cmdlet: &str, time: i64) -> Intent {
+    Intent {
+        id: IntentId(Uuid::from_u128(number)),
+        tenant: tenant.0,
+        time,
+        actor: Actor {
+            app_id: Uuid::from_u128(77),
+            object_id: Uuid::from_u128(78),
+            name: "Automation".to_owned(),
+            client_address: "127.0.0.1:1".to_owned(),
+        },
+        cmdlet: cmdlet.to_owned(),
+        parameters: vec![Parameter { name: "Identity".to_owned(), value: "ann".to_owned() }],
+        correlation_id: Uuid::from_u128(9),
+    }
+}
+
+fn outcome(number: u128, ending: Ending, object: &str) -> Outcome {
+    let changes = vec![Changed { property: "Alias".to_owned(), old: "a".to_owned(), new: "b".to_owned() }];
+    Outcome { id: IntentId(Uuid::from_u128(number)), time: 5, ending, object: object.to_owned(), changes }
+}
+
+#[test]
+fn migrations_know_three_column_types_and_a_tenant_in_every_table_and_key() {
+    for (number, name, text) in MIGRATIONS {
+        let text: String = text.lines().map(|line| line.split("--").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
+        for statement in text.split(';').map(str::trim).filter(|s| s.starts_with("CREATE TABLE")) {
+            let inside = &statement[statement.find('(').unwrap() + 1..statement.rfind(')').unwrap()];
+            let mut columns = Vec::new();
+            for line in inside.lines().map(|l| l.trim().trim_end_matches(',')).filter(|l| !l.is_empty()) {
+                if let Some(key) = line.strip_prefix("PRIMARY KEY (") {
+                    assert!(key.starts_with("tenant"), "migration {number} ({name}): key {key} does not begin with the tenant");
+                    continue;
+                }
+                let mut words = line.split_whitespace();
+                columns.push(words.next().unwrap());
+                let kind = words.next().unwrap();
+                assert!(["TEXT", "BIGINT", "BLOB"].contains(&kind), "migration {number} ({name}): column type {kind}");
+                let rest: Vec<_> = words.collect();
+                assert!(rest.is_empty() || rest == ["NOT", "NULL"], "migration {number} ({name}): {line}");
+            }
+            assert!(columns.contains(&"tenant"), "migration {number} ({name}): a table without tenant: {statement}");
+            assert!(inside.contains("PRIMARY KEY ("), "migration {number} ({name}): a table without key: {statement}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_query_uses_an_index_and_sorts_nothing() {
+    let (_folder, _path, store) = open().await;
+    let plans = store.query_plans().await.unwrap();
+    assert!(plans.len() >= 15);
+    for (name, lines) in plans {
+        assert!(!lines.is_empty(), "{name}");
+        for line in lines {
+            assert!(!line.contains("SCAN") && !line.contains("TEMP B-TREE"), "{name}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn writes_share_commits_and_survive_reopening() {
+    let (_folder, path, store) = open().await;
+    let tenant = store.tenant(TENANT);
+    let start = Instant::now();
+    let writes = (0..200u128).map(|n| {
+        let tenant = tenant.clone();
+        tokio::spawn(async move { tenant.insert_objects(vec![object(n, &format!("user{n:03}"))]).await })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        write.await.unwrap().unwrap();
+    }
+    println!("200 acknowledged writes: {:?}", start.elapsed());
+    // What fails leaves nothing behind, and nothing of its neighbours is lost.
+    let clash = object(900, "user007");
+    let (good, bad) =
+        tokio::join!(tenant.insert_objects(vec![object(901, "late")]), tenant.insert_objects(vec![object(902, "first"), clash]));
+    good.unwrap();
+    match bad.unwrap_err() {
+        StoreError::IdentityTaken { kind, value, owner } => {
+            assert_eq!((kind.as_str(), value.as_str(), owner), ("proxy", "user007@contoso.com", Uuid::from_u128(7)));
+        }
+        other => panic!("{other}"),
+    }
+    assert_eq!(tenant.object(Uuid::from_u128(902)).await.unwrap(), None);
+    store.close().await;
+    assert!(matches!(tenant.object(Uuid::from_u128(1)).await, Err(StoreError::Closed)));
+    assert!(matches!(tenant.set_setting("a", b"b").await, Err(StoreError::Closed)));
+
+    let store = Store::open(&path).await.unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let tenant = store.tenant(TENANT);
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = tenant.page(Listing::Wider("Recipient"), after.as_ref(), 64).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(Position { sort: last.sort.clone(), id: last.id });
+        seen.extend(page.into_iter().map(|o| o.sort));
+    }
+    assert_eq!(seen.len(), 201);
+    assert!(seen.is_sorted());
+    assert_eq!(tenant.page(Listing::Noun("DistributionGroup"), None, 10).await.unwrap(), Vec::new());
+    let found = tenant.candidates("Recipient", "Alias", &Lookup::Prefix("user00".to_owned()), 100).await.unwrap().unwrap();
+    assert_eq!(found.len(), 10);
+    assert_eq!(tenant.candidates("Recipient", "Hidden", &Lookup::Numbers(1, 1), 20).await.unwrap(), None);
+    let found = tenant.candidates("Recipient", "Alias", &Lookup::Text("late".to_owned()), 20).await.unwrap().unwrap();
+    assert_eq!(found.first().map(|p| p.id), Some(Uuid::from_u128(901)));
+}
+
+#[tokio::test]
+async fn a_change_and_its_outcome_commit_together() {
+    let (_folder, path, store) = open().await;
+    let tenant = store.tenant(TENANT);
+    tenant.insert_objects(vec![object(1, "ann"), object(2, "bob")]).await.unwrap();
+    tenant.audit_intent(&intent(10, TENANT, "Set-Mailbox", 1)).await.unwrap();
+    assert!(matches!(tenant.audit_intent(&intent(10, TENANT, "Set-Mailbox", 1)).await, Err(StoreError::Audit(..))));
+    let renamed = |name: &'static str, number| {
+        move |old: Option<Object>| {
+            assert_eq!(old.unwrap().sort, "ann");
+            let object = object(1, name);
+            Change { object: Some(object), outcome: Some(outcome(number, Ending::Succeeded, "contoso/ann")), answer: 42 }
+        }
+    };
+    // The name of another object: neither the change nor the outcome is there.
+    let error = tenant.change_object(Uuid::from_u128(1), renamed("bob", 10)).await.unwrap_err();
+    assert!(matches!(error, StoreError::IdentityTaken { .. }), "{error}");
+    assert_eq!(tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap().revision, 1);
+    let page = tenant.audit_search(&AuditQuery::default(), None, 10).await.unwrap();
+    assert_eq!(page.entries[0].outcome, None);
+    // An outcome without intent: no change either.
+    let error = tenant.change_object(Uuid::from_u128(1), renamed("anna", 11)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Audit(..)), "{error}");
+    assert_eq!(tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "ann");
+
+    assert_eq!(tenant.change_object(Uuid::from_u128(1), renamed("anna", 10)).await.unwrap(), 42);
+    let changed = tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap();
+    assert_eq!((changed.sort.as_str(), changed.revision), ("anna", 2));
+    assert!(tenant.resolve("ann", 10).await.unwrap().is_empty());
+    assert_eq!(tenant.resolve("anna@contoso.com", 10).await.unwrap()[0].kind, "proxy");
+    // The first outcome stands.
+    tenant.audit_outcome(&outcome(10, Ending::Failed("late".to_owned()), "x")).await.unwrap();
+
+    // Intents that the process did not live to close.
+    tenant.audit_intent(&intent(20, TENANT, "Set-Mailbox", 2)).await.unwrap();
+    tenant.audit_refused(intent(21, TENANT, "Remove-Mailbox", 3), outcome(21, Ending::Refused("no".to_owned()), "")).await.unwrap();
+    assert!(matches!(tenant.audit_intent(&intent(22, OTHER, "Set-Mailbox", 2)).await, Err(StoreError::Audit(..))));
+    drop((tenant, store));
+    let store = Store::open(&path).await.unwrap();
+    let tenant = store.tenant(TENANT);
+    assert_eq!(tenant.audit_close_orphans(99).await.unwrap(), 1);
+    assert_eq!(tenant.audit_close_orphans(99).await.unwrap(), 0);
+
+    let search = |query: AuditQuery| {
+        let tenant = tenant.clone();
+        async move {
+            let page = tenant.audit_search(&query, None, 10).await.unwrap();
+            page.entries.iter().map(|e| (e.intent.id.0.as_u128(), e.outcome.as_ref().unwrap().ending.word())).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(search(AuditQuery::default()).await, [(21, "refused"), (20, "unknown"), (10, "succeeded")]);
+    let text = |s: &str| vec![s.to_owned()];
+    assert_eq!(search(AuditQuery { cmdlets: text("set-mailbox"), ..Default::default() }).await, [(20, "unknown"), (10, "succeeded")]);
+    assert_eq!(search(AuditQuery { objects: text("Contoso/Ann"), ..Default::default() }).await, [(10, "succeeded")]);
+    assert_eq!(search(AuditQuery { callers: text("automation"), from: Some(3), ..Default::default() }).await, [(21, "refused")]);
+    assert_eq!(search(AuditQuery { callers: text("nobody"), ..Default::default() }).await, []);
+    assert_eq!(search(AuditQuery { to: Some(1), ..Default::default() }).await, [(10, "succeeded")]);
+
+    let records = tenant.audit_records(0, 100).await.unwrap();
+    assert_eq!(records.iter().map(|r| r.0).collect::<Vec<_>>(), (1..=6).collect::<Vec<_>>());
+    verify(records.iter().map(|(_, body, link)| (body.as_slice(), *link))).unwrap();
+}
+
+#[tokio::test]
+async fn pages_of_the_trail_are_complete_and_ordered() {
+    let (_folder, _path, store) = open().await;
+    let tenant = store.tenant(TENANT);
+    for number in 0..60u128 {
+        let cmdlet = if number % 3 == 0 { "Set-Mailbox" } else { "New-Mailbox" };
+        tenant.audit_intent(&intent(number, TENANT, cmdlet, i64::try_from(number / 4).unwrap())).await.unwrap();
+    }
+    for (query, expected) in [
+        (AuditQuery::default(), 60),
+        (AuditQuery { cmdlets: vec!["Set-Mailbox".to_owned()], ..Default::default() }, 20),
+        (AuditQuery { cmdlets: vec!["Set-Mailbox".to_owned(), "New-Mailbox".to_owned()], ..Default::default() }, 60),
+    ] {
+        let (mut cursor, mut seen) = (None, Vec::new());
+        loop {
+            let page = tenant.audit_search(&query, cursor, 7).await.unwrap();
+            seen.extend(page.entries.iter().map(|e| (e.intent.time, e.intent.id)));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), expected);
+        assert!(seen.windows(2).all(|w| w[0] > w[1]));
+    }
+}
+
+#[tokio::test]
+async fn one_tenant_never_sees_another() {
+    let (_folder, _path, store) = open().await;
+    let (one, two) = (store.tenant(TENANT), store.tenant(OTHER));
+    one.insert_objects(vec![object(1, "ann")]).await.unwrap();
+    one.set_setting("key", b"secret").await.unwrap();
+    one.audit_intent(&intent(5, TENANT, "Set-Mailbox", 1)).await.unwrap();
+    assert_eq!(two.object(Uuid::from_u128(1)).await.unwrap(), None);
+    assert!(two.resolve("ann", 10).await.unwrap().is_empty());
+    assert!(two.page(Listing::Wider("Recipient"), None, 10).await.unwrap().is_empty());
+    assert!(two.candidates("Recipient", "Alias", &Lookup::Text("ann".to_owned()), 10).await.unwrap().unwrap().is_empty());
+    assert_eq!(two.setting("key").await.unwrap(), None);
+    assert_eq!(store.whole().setting("key").await.unwrap(), None);
+    assert!(two.audit_search(&AuditQuery::default(), None, 10).await.unwrap().entries.is_empty());
+    assert!(matches!(two.audit_outcome(&outcome(5, Ending::Succeeded, "")).await, Err(StoreError::Audit(..))));
+    assert_eq!(two.audit_close_orphans(9).await.unwrap(), 0);
+    // The same ids and names are free in the other tenant, and changing them leaves the first alone.
+    two.insert_objects(vec![object(1, "ann")]).await.unwrap();
+    two.change_object(Uuid::from_u128(1), |_| Change { object: Some(object(1, "zoe")), outcome: None, answer: () }).await.unwrap();
+    assert_eq!(one.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "ann");
+    assert_eq!(one.resolve("ann@contoso.com", 10).await.unwrap().len(), 1);
+}
