@@ -212,11 +212,10 @@ fn detail_message(message: &str) -> (Option<String>, Option<String>, String) {
         }
     }
     // serde_json's own depth limit holds here; the length was checked with the body that this text is part of.
-    if let Some(json) = message.starts_with('{').then(|| serde_json::from_str::<Json>(message).ok()).flatten() {
-        if let Some(inner) = text(&json, "/Message") {
-            let exception = text(&json, "/ClassName").or_else(|| text(&json, "/TypeName"));
-            return (text(&json, "/localizedString/stringId").map(str::to_owned), exception.map(str::to_owned), inner.to_owned());
-        }
+    let json = message.starts_with('{').then(|| serde_json::from_str::<Json>(message).ok()).flatten().unwrap_or_default();
+    if let Some(inner) = text(&json, "/Message") {
+        let exception = text(&json, "/ClassName").or_else(|| text(&json, "/TypeName"));
+        return (text(&json, "/localizedString/stringId").map(str::to_owned), exception.map(str::to_owned), inner.to_owned());
     }
     (None, None, message.to_owned())
 }

@@ -40,7 +40,7 @@ pub fn hash(secret: &SecretString) -> Result<Vec<u8>, IdentityError> {
 /// Whether `kept` was made of that secret.
 #[must_use]
 pub fn matches(secret: &SecretString, kept: &[u8]) -> bool {
-    let Some((salt, hash)) = kept.split_at_checked(SALT) else { return false };
+    let Some((salt, hash)) = kept.split_at_checked(SALT).filter(|(_, hash)| hash.len() == HASH) else { return false };
     pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt, secret.expose_secret().as_bytes(), hash).is_ok()
 }
 

@@ -119,7 +119,6 @@ impl Authority {
     }
 
     /// The routes: `/{tenant}/…` of the token service, `/v1.0/…` and `/beta/…` of Graph.
-    #[must_use]
     pub fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route("/common/discovery/instance", get(discovery::instance))

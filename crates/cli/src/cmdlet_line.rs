@@ -51,7 +51,7 @@ pub(crate) fn read(words: &[String]) -> Result<Option<CmdletLine>, Failure> {
             line.words.push(word.clone());
         }
     }
-    line.from_environment()?;
+    line.fill_from_environment()?;
     Ok(Some(line))
 }
 
@@ -82,7 +82,7 @@ impl CmdletLine {
         Ok(true)
     }
 
-    fn from_environment(&mut self) -> Result<(), Failure> {
+    fn fill_from_environment(&mut self) -> Result<(), Failure> {
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         if self.global.output.is_none() {
             self.global.output = variable("EXOPS_OUTPUT").map(|v| choice("EXOPS_OUTPUT", &v)).transpose()?;

@@ -1,4 +1,5 @@
 //! The `exops` binary: what a person types, what a person sees.
+#![allow(clippy::result_large_err, reason = "a failure ends the program; it is made once")]
 
 mod cert;
 mod cmdlet_line;
@@ -64,9 +65,9 @@ fn dispatch(words: Vec<String>) -> (bool, Result<Exit, Failure>) {
     }
     let mut command = Cli::command();
     command.build();
-    let parsed = dialect::rewrite(&command, words).and_then(|(words, notes)| {
+    let parsed = dialect::rewrite(&command, words).map(|(words, notes)| {
         let matches = command.try_get_matches_from_mut(words);
-        Ok((matches.and_then(|m| Cli::from_arg_matches(&m)), notes))
+        (matches.and_then(|m| Cli::from_arg_matches(&m)), notes)
     });
     let cli = match parsed {
         Err(failure) => return (asks_json, Err(failure)),

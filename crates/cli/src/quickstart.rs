@@ -55,10 +55,10 @@ pub(crate) async fn run(keep: Option<PathBuf>, as_json: bool) -> Result<Exit, Fa
     let mut running = None;
     let result = steps(&folder, &mut running, &mut screen).await;
     let authority = running.as_ref().map(|lab: &RunningLab| lab.ready().authority.clone());
-    if let Some(lab) = running {
-        if let Err(error) = lab.stop().await {
-            tracing::warn!(%error, "the lab did not stop cleanly");
-        }
+    if let Some(lab) = running
+        && let Err(error) = lab.stop().await
+    {
+        tracing::warn!(%error, "the lab did not stop cleanly");
     }
     match result {
         Ok(profile) => {

@@ -24,7 +24,7 @@ pub(crate) fn command(cmdlet: &str, words: Vec<String>) -> Result<Command, Failu
     let mut waiting: Option<String> = None;
     while let Some(word) = words.pop_front() {
         if let Some((name, value)) = name_of(&word) {
-            let parameter = known.as_ref().and_then(|c| self::parameter(c, &name));
+            let parameter = known.as_ref().and_then(|c| parameter(c, &name));
             if name.len() == 1 && parameter.is_none_or(|p| !p.aliases.iter().any(|a| a.eq_ignore_ascii_case(&name))) {
                 return Err(Failure::usage(format!("'{word}' is no parameter: a single letter is never taken as the start of a name"))
                     .hint("write the name out; exops' own options other than -o come before the cmdlet"));
@@ -50,7 +50,7 @@ pub(crate) fn command(cmdlet: &str, words: Vec<String>) -> Result<Command, Failu
         }
         let name = waiting.take();
         let parameter = match (&known, &name) {
-            (Some(cmdlet), Some(name)) => self::parameter(cmdlet, name),
+            (Some(cmdlet), Some(name)) => parameter(cmdlet, name),
             (Some(cmdlet), None) => {
                 position += 1;
                 positional(cmdlet, position - 1)

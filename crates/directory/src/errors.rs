@@ -46,7 +46,10 @@ impl Origin {
             "Cannot process argument transformation on parameter '{parameter}'. Cannot convert value \"{value}\" to type \"{to}\". {reason}"
         );
         let id = format!("ParameterArgumentTransformationError,{}", self.cmdlet);
-        Box::new(ErrorRecord { activity: self.cmdlet.as_str().into(), ..ErrorRecord::new(TRANSFORMATION, text, ErrorCategory::InvalidData, &id) })
+        Box::new(ErrorRecord {
+            activity: self.cmdlet.as_str().into(),
+            ..ErrorRecord::new(TRANSFORMATION, text, ErrorCategory::InvalidData, &id)
+        })
     }
 
     /// Values that do not go together on one object.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use exops_psobject::{Properties, PsObject, Value};
-use exops_store::{Identity, IndexValue, Object, PropertyIndex, StoreError};
+use exops_store::{Identity, IndexValue, Object, PropertyIndex, Row, StoreError};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -124,7 +124,7 @@ impl Organization {
     }
 
     /// The rows to store: the object and everything that finds it.
-    pub(crate) fn rows(&self, entity: &Entity) -> Result<(Object, Vec<Identity>, Vec<PropertyIndex>), StoreError> {
+    pub(crate) fn rows(&self, entity: &Entity) -> Result<Row, StoreError> {
         let corrupt = |e: serde_json::Error| StoreError::Corrupt { what: "directory object", reason: e.to_string() };
         let sort = match self.text(entity, "DisplayName") {
             "" => self.text(entity, "Name"),
@@ -158,7 +158,9 @@ impl Organization {
                 }
             }
         }
-        add("canonical", true, &self.canonical_name(entity));
+        if !self.text(entity, "OrganizationalUnit").is_empty() {
+            add("canonical", true, &self.canonical_name(entity));
+        }
         identities
     }
 

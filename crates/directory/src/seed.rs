@@ -21,15 +21,92 @@ const GIB: u64 = 1 << 30;
 const USERS: usize = 126;
 /// The first with the first is Ann Beebe, and no display name of the seed sorts before hers.
 const FIRST_NAMES: [&str; 42] = [
-    "Ann", "Benjamin", "Carla", "David", "Elena", "Frank", "Grace", "Henry", "Irene", "Jürgen", "Karin", "Lars", "María", "Nora", "Oliver",
-    "Paula", "Quentin", "Renée", "Søren", "Tove", "Ursula", "Viktor", "Wanda", "Xavier", "Yasmin", "Zoë", "Boris", "Céline", "Dmitri",
-    "Émile", "François", "Gülsen", "Håkan", "Inés", "José", "Kateřina", "Łukasz", "Michal", "Niamh", "Olav", "Petra", "Siobhán",
+    "Ann",
+    "Benjamin",
+    "Carla",
+    "David",
+    "Elena",
+    "Frank",
+    "Grace",
+    "Henry",
+    "Irene",
+    "Jürgen",
+    "Karin",
+    "Lars",
+    "María",
+    "Nora",
+    "Oliver",
+    "Paula",
+    "Quentin",
+    "Renée",
+    "Søren",
+    "Tove",
+    "Ursula",
+    "Viktor",
+    "Wanda",
+    "Xavier",
+    "Yasmin",
+    "Zoë",
+    "Boris",
+    "Céline",
+    "Dmitri",
+    "Émile",
+    "François",
+    "Gülsen",
+    "Håkan",
+    "Inés",
+    "José",
+    "Kateřina",
+    "Łukasz",
+    "Michal",
+    "Niamh",
+    "Olav",
+    "Petra",
+    "Siobhán",
 ];
 const LAST_NAMES: [&str; 42] = [
-    "Beebe", "Brandt", "Carter", "Dubois", "Eriksson", "Fischer", "García", "Hansen", "Ivanova", "Jensen", "Kowalski", "Lefèvre", "Müller",
-    "Novák", "O'Brien", "Petrov", "Quinn", "Rossi", "Schäfer", "Tanaka", "Underwood", "Visser", "Weiß", "Yilmaz", "Zimmermann",
-    "Bergström", "Costa", "Diaz", "Edwards", "Fontaine", "Green", "Hughes", "Iversen", "Johansson", "Khan", "Lindqvist", "Moreau", "Nowak",
-    "Ørsted", "Park", "Reyes", "Smith",
+    "Beebe",
+    "Brandt",
+    "Carter",
+    "Dubois",
+    "Eriksson",
+    "Fischer",
+    "García",
+    "Hansen",
+    "Ivanova",
+    "Jensen",
+    "Kowalski",
+    "Lefèvre",
+    "Müller",
+    "Novák",
+    "O'Brien",
+    "Petrov",
+    "Quinn",
+    "Rossi",
+    "Schäfer",
+    "Tanaka",
+    "Underwood",
+    "Visser",
+    "Weiß",
+    "Yilmaz",
+    "Zimmermann",
+    "Bergström",
+    "Costa",
+    "Diaz",
+    "Edwards",
+    "Fontaine",
+    "Green",
+    "Hughes",
+    "Iversen",
+    "Johansson",
+    "Khan",
+    "Lindqvist",
+    "Moreau",
+    "Nowak",
+    "Ørsted",
+    "Park",
+    "Reyes",
+    "Smith",
 ];
 /// Department and a title in it.
 const DEPARTMENTS: [(&str, &str); 7] = [
@@ -51,18 +128,53 @@ const OFFICES: [(&str, &str, &str, &str); 6] = [
     ("Málaga", "ES", "29001", "+34 95"),
 ];
 const SHARED: [&str; 24] = [
-    "Billing", "Careers", "Compliance Inbox", "Customer Care", "Events", "Facilities", "Finance Inbox", "Help Desk", "Info", "Invoices",
-    "Legal Inbox", "Marketing Inbox", "Newsroom", "Office Management", "Orders", "Payroll", "Press", "Privacy", "Procurement", "Sales Inbox",
-    "Security Reports", "Support", "Training", "Travel Desk",
+    "Billing",
+    "Careers",
+    "Compliance Inbox",
+    "Customer Care",
+    "Events",
+    "Facilities",
+    "Finance Inbox",
+    "Help Desk",
+    "Info",
+    "Invoices",
+    "Legal Inbox",
+    "Marketing Inbox",
+    "Newsroom",
+    "Office Management",
+    "Orders",
+    "Payroll",
+    "Press",
+    "Privacy",
+    "Procurement",
+    "Sales Inbox",
+    "Security Reports",
+    "Support",
+    "Training",
+    "Travel Desk",
 ];
-const EQUIPMENT: [&str; 8] = [
-    "Camera Set", "Delivery Van", "Electric Car", "Laser Cutter", "Projector 1", "Projector 2", "Video Wall", "Whiteboard Cart",
-];
+const EQUIPMENT: [&str; 8] =
+    ["Camera Set", "Delivery Van", "Electric Car", "Laser Cutter", "Projector 1", "Projector 2", "Video Wall", "Whiteboard Cart"];
 const GROUPS: [&str; 16] = [
-    "Board", "Carpool", "Climbing Club", "Dublin Office", "Engineering Team", "Finance Team", "Friday Lunch", "Heads of Department",
-    "Kraków Office", "Lyon Office", "Marketing Team", "Newcomers", "Oslo Office", "Project Aurora", "Sales Team", "Zürich Office",
+    "Board",
+    "Carpool",
+    "Climbing Club",
+    "Dublin Office",
+    "Engineering Team",
+    "Finance Team",
+    "Friday Lunch",
+    "Heads of Department",
+    "Kraków Office",
+    "Lyon Office",
+    "Marketing Team",
+    "Newcomers",
+    "Oslo Office",
+    "Project Aurora",
+    "Sales Team",
+    "Zürich Office",
 ];
-const SECURITY_GROUPS: [&str; 6] = ["Budget Owners", "Help Desk Operators", "Intranet Editors", "Payroll Access", "Source Readers", "VPN Users"];
+const SECURITY_GROUPS: [&str; 6] =
+    ["Budget Owners", "Help Desk Operators", "Intranet Editors", "Payroll Access", "Source Readers", "VPN Users"];
 const CONTACTS: [(&str, &str, &str); 16] = [
     ("Dana", "Novotná", "fabrikam.example"),
     ("Erik", "Lund", "fabrikam.example"),
@@ -139,7 +251,8 @@ impl<'a> Seed<'a> {
         let (organization, forest) = (self.organization.to_owned(), dn(FOREST));
         let unit = format!("CN=Configuration,CN={organization},CN=ConfigurationUnits,{forest}");
         let id = self.id("organization");
-        let values = json!({"Name": organization, "Guid": id, "DistinguishedName": unit, "WhenCreated": FIRST_DAY, "WhenChanged": FIRST_DAY});
+        let values =
+            json!({"Name": organization, "Guid": id, "DistinguishedName": unit, "WhenCreated": FIRST_DAY, "WhenChanged": FIRST_DAY});
         self.push("OrganizationConfig", id, values);
         for (domain, first) in [(organization, true), (self.domain.clone(), false)] {
             let id = self.id(&format!("domain:{domain}"));
@@ -176,13 +289,16 @@ impl<'a> Seed<'a> {
         let external = external.as_str().unwrap_or_default();
         let address = format!("{alias}@{}", self.organization);
         let simple = exchange.simple().to_string();
-        merge(&mut values, json!({
-            "ExchangeGuid": exchange, "UserPrincipalName": address, "ServerLegacyDN":
-                "/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)/cn=Configuration/cn=Servers/cn=eurpr00mb0001",
-            "SamAccountName": format!("${}", &simple[..16]), "NetID": simple[16..].to_uppercase(),
-            "MailboxLocations": [format!("1;{exchange};Primary;{};{}", FOREST.to_lowercase(), self.id("database"))],
-            "MailboxPlan": format!("ExchangeOnlineEnterprise-{}", self.id("plan enterprise")),
-        }));
+        merge(
+            &mut values,
+            json!({
+                "ExchangeGuid": exchange, "UserPrincipalName": address, "ServerLegacyDN":
+                    "/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)/cn=Configuration/cn=Servers/cn=eurpr00mb0001",
+                "SamAccountName": format!("${}", &simple[..16]), "NetID": simple[16..].to_uppercase(),
+                "MailboxLocations": [format!("1;{exchange};Primary;{};{}", FOREST.to_lowercase(), self.id("database"))],
+                "MailboxPlan": format!("ExchangeOnlineEnterprise-{}", self.id("plan enterprise")),
+            }),
+        );
         append(&mut values, "EmailAddresses", [format!("SPO:SPO_{external}@SPO_{}", self.namespace)]);
         merge(&mut values, more);
         self.push("Mailbox", id, values);
@@ -210,19 +326,28 @@ impl<'a> Seed<'a> {
             "Phone": format!("{telephone} 55 {:04}", 1000 + index * 7), "Languages": ["en-GB"], "SKUAssigned": true,
             "PersistedCapabilities": ["BPOS_S_Enterprise"], "CustomAttribute10": format!("CC-{:04}", 4000 + index % 12),
         });
-        if index % 3 == 0 {
-            merge(&mut more, json!({"IssueWarningQuota": 49 * GIB, "ProhibitSendQuota": 99 * GIB / 2, "ProhibitSendReceiveQuota": 50 * GIB,
+        if index.is_multiple_of(3) {
+            merge(
+                &mut more,
+                json!({"IssueWarningQuota": 49 * GIB, "ProhibitSendQuota": 99 * GIB / 2, "ProhibitSendReceiveQuota": 50 * GIB,
                 "PersistedCapabilities": ["BPOS_S_Standard"],
-                "MailboxPlan": format!("ExchangeOnline-{}", self.id("plan standard"))}));
+                "MailboxPlan": format!("ExchangeOnline-{}", self.id("plan standard"))}),
+            );
         }
         if index % 29 == 28 {
             merge(&mut more, json!({"HiddenFromAddressListsEnabled": true, "AddressListMembership": []}));
         }
         if index % 31 == 30 {
-            merge(&mut more, json!({"ForwardingSmtpAddress": format!("smtp:{alias}@fabrikam.example"), "DeliverToMailboxAndForward": true}));
+            merge(
+                &mut more,
+                json!({"ForwardingSmtpAddress": format!("smtp:{alias}@fabrikam.example"), "DeliverToMailboxAndForward": true}),
+            );
         }
         if index % 17 == 16 {
-            merge(&mut more, json!({"LitigationHoldEnabled": true, "LitigationHoldOwner": address, "LitigationHoldDate": FIRST_DAY + DAY * 500}));
+            merge(
+                &mut more,
+                json!({"LitigationHoldEnabled": true, "LitigationHoldOwner": address, "LitigationHoldDate": FIRST_DAY + DAY * 500}),
+            );
         }
         self.mailbox(id, &name, &display, &alias, index, more);
         let mut extra = vec![format!("SIP:{address}")];
@@ -249,7 +374,7 @@ impl<'a> Seed<'a> {
         let display = format!("Room {city} {}", 101 + index / OFFICES.len());
         let mut more = json!({"RecipientTypeDetails": "RoomMailbox", "IsResource": true, "ResourceType": "Room", "AccountDisabled": true,
             "ExchangeUserAccountControl": "AccountDisabled", "ResourceCapacity": 4 + index % 5 * 4, "City": city, "CountryOrRegion": country,
-            "PostalCode": postal, "ResourceCustom": if index % 2 == 0 { json!(["Video"]) } else { json!([]) },
+            "PostalCode": postal, "ResourceCustom": if index.is_multiple_of(2) { json!(["Video"]) } else { json!([]) },
             "AddressListMembership": ["\\Default Global Address List", "\\All Rooms"]});
         quota_of_the_unlicensed(&mut more);
         let alias = latin(&display);
@@ -275,8 +400,11 @@ impl<'a> Seed<'a> {
         let owner: Vec<_> = users.get(offset).map(name).into_iter().collect();
         merge(&mut values, json!({"Members": members, "ManagedBy": owner, "Notes": format!("{display} of Contoso")}));
         if security {
-            merge(&mut values, json!({"RecipientType": "MailUniversalSecurityGroup", "RecipientTypeDetails": "MailUniversalSecurityGroup",
-                "GroupType": "Universal, SecurityEnabled", "HiddenFromAddressListsEnabled": index % 3 == 0}));
+            merge(
+                &mut values,
+                json!({"RecipientType": "MailUniversalSecurityGroup", "RecipientTypeDetails": "MailUniversalSecurityGroup",
+                "GroupType": "Universal, SecurityEnabled", "HiddenFromAddressListsEnabled": index.is_multiple_of(3)}),
+            );
         }
         self.push("DistributionGroup", id, values);
     }
@@ -287,8 +415,11 @@ impl<'a> Seed<'a> {
         let id = self.id(&format!("contact:{alias}"));
         let address = format!("{alias}@{domain}");
         let mut values = self.recipient(id, &display, &display, &alias, 215);
-        merge(&mut values, json!({"FirstName": first, "LastName": last, "Company": domain.split('.').next().unwrap_or_default(),
-            "PrimarySmtpAddress": address, "ExternalEmailAddress": format!("SMTP:{address}"), "EmailAddresses": [format!("SMTP:{address}")]}));
+        merge(
+            &mut values,
+            json!({"FirstName": first, "LastName": last, "Company": domain.split('.').next().unwrap_or_default(),
+            "PrimarySmtpAddress": address, "ExternalEmailAddress": format!("SMTP:{address}"), "EmailAddresses": [format!("SMTP:{address}")]}),
+        );
         self.push("MailContact", id, values);
     }
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use exops_auth::token::{self, Expected, KeySet};
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use exops_auth::token::{self, Expected, KeySet};
 use exops_policy::{Application, Caller, EXCHANGE_MANAGE_AS_APP, Principal, TenantId};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Response};

@@ -186,11 +186,10 @@ impl Cursors {
         };
         // Two requests for one page at the same time: the second waits and gets the first one's bytes.
         let mut cursor = cursor.lock().await;
-        if let Some((made_page, made)) = cursor.last.as_ref().map(|made| (cursor.made_page(), made)) {
-            if made_page == page {
+        if let Some((made_page, made)) = cursor.last.as_ref().map(|made| (cursor.made_page(), made))
+            && made_page == page {
                 return Some(Arc::clone(made));
             }
-        }
         if cursor.finished || cursor.page != page {
             return None;
         }

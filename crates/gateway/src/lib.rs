@@ -19,6 +19,7 @@ mod translate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
@@ -89,6 +90,7 @@ pub struct Gateway {
     powershell: powershell::PowerShell,
     extra_routes: Router,
     mark_lab: bool,
+    requests: AtomicU64,
     tls: Arc<ServerConfig>,
 }
 
@@ -117,6 +119,7 @@ impl Gateway {
             authenticator,
             extra_routes: config.extra_routes,
             mark_lab: config.mark_lab,
+            requests: AtomicU64::new(0),
             tls: config.tls,
         })
     }
@@ -127,9 +130,16 @@ impl Gateway {
         &self.authenticator
     }
 
+    /// Requests that came so far, on all routes.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Answers one request. The work runs in a task of its own: a panic in it becomes an answer, and a client that
     /// goes away does not cut a change off half-way.
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let request_id = Uuid::new_v4();
         let gateway = Arc::clone(&self);
         let work = tokio::spawn(async move { gateway.route(request, peer, request_id).await });

@@ -91,11 +91,10 @@ impl Gateway {
                     connection = gateway.connection(acceptor, stream, peer) => connection,
                     _ = closed.changed() => None,
                 };
-                if let Some(connection) = connection {
-                    if let Err(error) = watcher.watch(connection).await {
+                if let Some(connection) = connection
+                    && let Err(error) = watcher.watch(connection).await {
                         tracing::debug!(%peer, %error, "connection ended");
                     }
-                }
             });
         }
         drop(listener);

@@ -153,13 +153,11 @@ impl Shells {
     /// A Create whose id is in use: the same request again (its answer was lost) gets the same answer, any other is
     /// refused and the shell stays.
     fn open_again(self: &Arc<Self>, shell: &Arc<Shell>, request: &Request, caller: &Caller) -> HttpAnswer {
-        if shell.owner == owner(caller) {
-            if let Handled::Answer(answer) = shell.lock().session.handle(request, self.now()) {
-                if answer.status == 200 {
+        if shell.owner == owner(caller)
+            && let Handled::Answer(answer) = shell.lock().session.handle(request, self.now())
+                && answer.status == 200 {
                     return answer;
                 }
-            }
-        }
         let fault = WsmanFault::new(WsmanFault::UNEXPECTED_SELECTORS, format!("The shell id {} is in use: choose another one.", shell.id));
         fault_answer(&fault, Some(&request.message_id), Uuid::new_v4())
     }

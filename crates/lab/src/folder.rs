@@ -29,10 +29,10 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// Held until the drop; the lock goes with the handle.
-    _lock: File,
-    /// Removes the folder when dropped, after the lock.
-    _ephemeral: Option<tempfile::TempDir>,
+    /// The lock goes with the handle.
+    lock: File,
+    /// Removes the folder when dropped.
+    ephemeral: Option<tempfile::TempDir>,
 }
 
 impl Folder {
@@ -68,13 +68,20 @@ impl Folder {
         }
         let told = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| write!(lock, "{}", std::process::id()));
         told.map_err(file("write", &lock_path))?;
-        Ok(Self { path, _lock: lock, _ephemeral: ephemeral })
+        Ok(Self { path, lock, ephemeral })
     }
 
     /// Whether some process holds a folder.
     pub(crate) fn is_held(path: &Path) -> bool {
         let Ok(lock) = OpenOptions::new().read(true).open(path.join(LOCK)) else { return false };
         matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Lets go of the folder; an ephemeral one is removed.
+    pub(crate) fn leave(self) -> Result<(), LabError> {
+        drop(self.lock);
+        let removed = self.ephemeral.map(tempfile::TempDir::close).transpose();
+        removed.map(drop).map_err(file("remove", &self.path))
     }
 
     pub(crate) fn path(&self) -> &Path {

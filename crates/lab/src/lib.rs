@@ -4,6 +4,7 @@ mod api;
 mod config;
 mod error;
 mod folder;
+mod identity;
 mod ready;
 mod running;
 

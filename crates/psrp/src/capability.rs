@@ -22,11 +22,7 @@ impl Capability {
     /// What this end says.
     #[must_use]
     pub fn own() -> Self {
-        Self {
-            protocol_version: PROTOCOL_VERSION.to_owned(),
-            ps_version: "2.0".to_owned(),
-            serialization_version: "1.1.0.1".to_owned(),
-        }
+        Self { protocol_version: PROTOCOL_VERSION.to_owned(), ps_version: "2.0".to_owned(), serialization_version: "1.1.0.1".to_owned() }
     }
 
     pub(crate) fn to_value(&self) -> Value {

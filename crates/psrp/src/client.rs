@@ -9,8 +9,8 @@ use crate::notes::{Reader, enumeration, exception, object};
 use crate::outbox::decode_all;
 use crate::record::{information_from_value, informational_text, progress_from_value};
 use crate::{
-    Capability, Channel, Defragmenter, FragmentLimits, HostCall, HostInfo, HostResponse, Message, MessageType, Outbox, PipelineEnd, PipelineRequest,
-    PoolState, ProtocolError,
+    Capability, Channel, Defragmenter, FragmentLimits, HostCall, HostInfo, HostResponse, Message, MessageType, Outbox, PipelineEnd,
+    PipelineRequest, PoolState, ProtocolError,
 };
 
 /// What a client pool says when it opens and how much it takes.

@@ -271,7 +271,11 @@ impl PipelineRequest {
             add_to_history: reader.flag("AddToHistory"),
             history: shell.get("History").and_then(Value::as_str).map(str::to_owned),
             is_nested: reader.flag("IsNested") || shell.flag("IsNested"),
-            remote_stream_options: reader.get("RemoteStreamOptions").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
+            remote_stream_options: reader
+                .get("RemoteStreamOptions")
+                .and_then(Value::as_i64)
+                .and_then(|n| i32::try_from(n).ok())
+                .unwrap_or(0),
             host: HostInfo::from_value(reader.get("HostInfo")),
         })
     }

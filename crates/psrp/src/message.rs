@@ -97,13 +97,7 @@ impl Message {
         let Some((header, _)) = bytes.split_first_chunk::<HEADER>() else { return Err(ProtocolError::ShortMessage(bytes.len())) };
         let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let id = |at: usize| Uuid::from_slice_le(&header[at..at + 16]).unwrap_or_default();
-        Ok(Self {
-            destination: number(0),
-            kind: MessageType::from_number(number(4)),
-            pool_id: id(8),
-            pipeline_id: id(24),
-            bytes,
-        })
+        Ok(Self { destination: number(0), kind: MessageType::from_number(number(4)), pool_id: id(8), pipeline_id: id(24), bytes })
     }
 
     /// The CLIXML content, perhaps with a byte order mark, perhaps empty.

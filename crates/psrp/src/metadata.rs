@@ -22,7 +22,11 @@ impl MetadataRequest {
         if names.is_empty() {
             names.push("*".to_owned());
         }
-        Ok(Self { names, command_types: reader.get("CommandType").and_then(Value::as_i64).unwrap_or(i64::MAX), namespaces: texts("Namespace") })
+        Ok(Self {
+            names,
+            command_types: reader.get("CommandType").and_then(Value::as_i64).unwrap_or(i64::MAX),
+            namespaces: texts("Namespace"),
+        })
     }
 }
 

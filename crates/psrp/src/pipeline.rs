@@ -60,11 +60,14 @@ impl PipelineEnd {
             Self::Failed(record) => state_message("PipelineState", PipelineState::Failed as i32, Some(record)),
             Self::Stopped => {
                 let record = ErrorRecord {
-                    exception_types: ["System.Management.Automation.PipelineStoppedException", "System.Management.Automation.RuntimeException"]
-                        .into_iter()
-                        .chain(["System.SystemException", "System.Exception", "System.Object"])
-                        .map(Into::into)
-                        .collect(),
+                    exception_types: [
+                        "System.Management.Automation.PipelineStoppedException",
+                        "System.Management.Automation.RuntimeException",
+                    ]
+                    .into_iter()
+                    .chain(["System.SystemException", "System.Exception", "System.Object"])
+                    .map(Into::into)
+                    .collect(),
                     ..ErrorRecord::new(
                         "System.Management.Automation.PipelineStoppedException",
                         "The pipeline has been stopped.",

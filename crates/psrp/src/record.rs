@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use exops_psobject::{DateTime, DateTimeKind, ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType, PsObject, Value};
+use exops_psobject::{
+    DateTime, DateTimeKind, ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType, PsObject, Value,
+};
 
 use crate::MessageType;
 use crate::notes::{adapted, array_list, enumeration, notes, object, optional_text, text, types};
@@ -33,14 +35,8 @@ pub fn error_to_value(record: &ErrorRecord) -> Value {
         ]),
         ..PsObject::default()
     };
-    let category = format!(
-        "{}: ({}:{}) [{}], {}",
-        record.category.name(),
-        record.target_name,
-        record.target_type,
-        record.activity,
-        record.reason
-    );
+    let category =
+        format!("{}: ({}:{}) [{}], {}", record.category.name(), record.target_name, record.target_type, record.activity, record.reason);
     let mut content = notes([
         ("Exception", exception.into()),
         ("TargetObject", record.target_object.clone()),

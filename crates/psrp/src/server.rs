@@ -1,3 +1,5 @@
+mod event;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use exops_psobject::{ErrorCategory, ErrorRecord, Limits, Value, clixml};
@@ -7,11 +9,13 @@ use crate::capability::private_data;
 use crate::message::TO_CLIENT;
 use crate::notes::{Reader, array_list, object};
 use crate::outbox::decode_all;
-use crate::record::{error_to_value, informational, information_to_value, progress_to_value};
+use crate::record::{error_to_value, information_to_value, informational, progress_to_value};
 use crate::{
-    Capability, Channel, Defragmenter, FragmentLimits, HostCall, HostInfo, HostMethod, HostResponse, Message, MessageType, MetadataRequest, Outbox,
-    Output, PipelineEnd, PipelineRequest, PoolState, Priority, ProtocolError, host,
+    Capability, Channel, Defragmenter, FragmentLimits, HostCall, HostInfo, HostMethod, HostResponse, Message, MessageType, MetadataRequest,
+    Outbox, Output, PipelineEnd, PipelineRequest, PoolState, Priority, ProtocolError, host,
 };
+
+pub use event::ServerPoolEvent;
 
 /// Finished pipelines that stay known without having been terminated.
 const KEPT_PIPELINES: usize = 4;
@@ -44,57 +48,6 @@ impl Default for ServerPoolConfig {
             values: Limits::default(),
         }
     }
-}
-
-/// What a client asked of a server pool.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ServerPoolEvent {
-    /// The pool is open.
-    Opened,
-    /// Run a pipeline. Comes only when a runspace is free.
-    Pipeline {
-        /// Its id.
-        id: Uuid,
-        /// What to run.
-        request: Box<PipelineRequest>,
-    },
-    /// Describe commands: the count object, then one object a command, as output of a pipeline.
-    Metadata {
-        /// Its id.
-        id: Uuid,
-        /// What is asked.
-        request: MetadataRequest,
-    },
-    /// An object for the pipeline's input.
-    Input {
-        /// The pipeline.
-        id: Uuid,
-        /// The object.
-        value: Value,
-    },
-    /// No more input.
-    EndOfInput {
-        /// The pipeline.
-        id: Uuid,
-    },
-    /// Answer to a host call.
-    HostResponse {
-        /// The pipeline.
-        id: Uuid,
-        /// The answer.
-        response: HostResponse,
-    },
-    /// Stop the pipeline; it must still be finished.
-    Stop {
-        /// The pipeline.
-        id: Uuid,
-    },
-    /// The client gave the running pipeline up: nothing that it writes is sent any more. It must still be finished, to
-    /// free its runspace.
-    Terminated {
-        /// The pipeline.
-        id: Uuid,
-    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,9 +201,8 @@ impl ServerPool {
     /// Forgets pipelines that the client has read to the end but never terminated, as pypsrp does; the last few stay, for a
     /// client that asks once more.
     fn reap(&mut self) {
-        let (drained, waiting): (Vec<_>, Vec<_>) = self.ended.drain(..).partition(|id| {
-            self.pipelines.get(id).is_some_and(Pipeline::is_drained)
-        });
+        let (drained, waiting): (Vec<_>, Vec<_>) =
+            self.ended.drain(..).partition(|id| self.pipelines.get(id).is_some_and(Pipeline::is_drained));
         for id in drained.iter().take(drained.len().saturating_sub(KEPT_PIPELINES)) {
             self.pipelines.remove(id);
         }
@@ -305,14 +257,20 @@ impl ServerPool {
                 let content = self.value(message)?;
                 let done = message.kind == MessageType::ResetRunspaceState;
                 let call = Reader::new(message.kind, &content)?.number("ci")?;
-                self.push_pool(MessageType::RunspaceAvailability, &object([("SetMinMaxRunspacesResponse", done.into()), ("ci", call.into())]));
+                self.push_pool(
+                    MessageType::RunspaceAvailability,
+                    &object([("SetMinMaxRunspacesResponse", done.into()), ("ci", call.into())]),
+                );
                 Ok(())
             }
             (Phase::Open, MessageType::GetAvailableRunspaces) => {
                 let content = self.value(message)?;
                 let call = Reader::new(message.kind, &content)?.number("ci")?;
                 let free = i64::try_from(self.runspaces.saturating_sub(self.running())).unwrap_or(0);
-                self.push_pool(MessageType::RunspaceAvailability, &object([("SetMinMaxRunspacesResponse", free.into()), ("ci", call.into())]));
+                self.push_pool(
+                    MessageType::RunspaceAvailability,
+                    &object([("SetMinMaxRunspacesResponse", free.into()), ("ci", call.into())]),
+                );
                 Ok(())
             }
             // pypsrp sends a pipeline's answers on the pool's stream.

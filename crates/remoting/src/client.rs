@@ -5,18 +5,22 @@
 //! came, [`ClientSession::handle_lost`]. After that: drain [`ClientSession::next_event`], then ask for requests again.
 //! While many events wait, no further output is asked for: a slow consumer stops the producer.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+mod error;
+mod event;
 
-use exops_psobject::{ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, Value};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use exops_psobject::{ErrorCategory, ErrorRecord, Value};
 use exops_psrp::{
     Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, HostCall, HostInfo, HostMethod, HostResponse, PROTOCOL_VERSION, PipelineEnd,
     PipelineRequest,
 };
 use exops_wsman::request::{self, Header};
 use exops_wsman::{CommandState, Fault, Limits, Response, ResponseBody, StreamData, parse_response, uri};
-use thiserror::Error;
 use uuid::Uuid;
+
+pub use error::{ClientError, Operation};
+pub use event::ClientEvent;
 
 /// Envelopes of this size every server takes; larger ones only from protocol 2.2 on.
 const CAUTIOUS_ENVELOPE: usize = 153_600;
@@ -68,180 +72,9 @@ impl ClientConfig {
     }
 }
 
-/// What was being done when something went wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is spelt out in Display")]
-pub enum Operation {
-    Open,
-    ReceiveSession,
-    SendSession,
-    StartPipeline,
-    ReceivePipeline,
-    SendPipeline,
-    StopPipeline,
-    Close,
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Open => "opening the remote PowerShell session",
-            Self::ReceiveSession => "waiting for the remote PowerShell session",
-            Self::SendSession => "sending to the remote PowerShell session",
-            Self::StartPipeline => "starting a remote command",
-            Self::ReceivePipeline => "waiting for the output of a remote command",
-            Self::SendPipeline => "sending input to a remote command",
-            Self::StopPipeline => "stopping a remote command",
-            Self::Close => "closing the remote PowerShell session",
-        })
-    }
-}
-
-/// Why a pipeline or the session is lost.
-#[derive(Debug, Clone, PartialEq, Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The server refused.
-    #[error("{operation} failed: {fault}")]
-    Fault {
-        /// At what.
-        operation: Operation,
-        /// Why; see [`Fault`]'s codes.
-        fault: Fault,
-    },
-    /// An HTTP answer without SOAP: 401 and 403 mean the credential, 302 a redirect, 404 and 503 the endpoint.
-    #[error("{operation} failed: the server answered HTTP {status}")]
-    Http {
-        /// At what.
-        operation: Operation,
-        /// HTTP status.
-        status: u16,
-        /// Beginning of the body.
-        excerpt: String,
-    },
-    /// The server's bytes are not what the protocol allows.
-    #[error("{operation} failed: the server's answer is not acceptable: {reason}")]
-    Protocol {
-        /// At what.
-        operation: Operation,
-        /// Why.
-        reason: String,
-    },
-    /// No answer came. Of a started command nobody knows whether it was carried out.
-    #[error("{operation} failed: the connection was lost before the answer came")]
-    Lost {
-        /// At what.
-        operation: Operation,
-    },
-    /// The server ended the session.
-    #[error("the server ended the remote PowerShell session: {0}")]
-    Ended(String),
-    /// The session was closed while the pipeline ran.
-    #[error("the remote PowerShell session was closed while the command ran")]
-    Closed,
-}
-
-impl ClientError {
-    /// The fault, when a fault is the reason.
-    #[must_use]
-    pub fn fault(&self) -> Option<&Fault> {
-        match self {
-            Self::Fault { fault, .. } => Some(fault),
-            _ => None,
-        }
-    }
-
-    /// `true` when the server does not know the session (any more): it may be opened again.
-    #[must_use]
-    pub fn is_session_gone(&self) -> bool {
-        matches!(self, Self::Ended(_)) || self.fault().is_some_and(|f| f.code == Fault::UNEXPECTED_SELECTORS)
-    }
-}
-
 /// Names a request until its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
-
-/// What became known.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ClientEvent {
-    /// The session is open.
-    Opened,
-    /// An output object.
-    Output {
-        /// Whose.
-        pipeline: Uuid,
-        /// The object.
-        value: Value,
-    },
-    /// A non-terminating error.
-    Error {
-        /// Whose.
-        pipeline: Uuid,
-        /// The record.
-        record: Box<ErrorRecord>,
-    },
-    /// A warning, of the session when there is no pipeline.
-    Warning {
-        /// Whose.
-        pipeline: Option<Uuid>,
-        /// The text.
-        text: Arc<str>,
-    },
-    /// Verbose text.
-    Verbose {
-        /// Whose.
-        pipeline: Uuid,
-        /// The text.
-        text: Arc<str>,
-    },
-    /// Debug text.
-    Debug {
-        /// Whose.
-        pipeline: Uuid,
-        /// The text.
-        text: Arc<str>,
-    },
-    /// An information record.
-    Information {
-        /// Whose.
-        pipeline: Uuid,
-        /// The record.
-        record: Box<InformationRecord>,
-    },
-    /// Progress.
-    Progress {
-        /// Whose.
-        pipeline: Uuid,
-        /// The record.
-        record: Box<ProgressRecord>,
-    },
-    /// The server calls the host. Calls that repeat a warning, verbose, debug or progress record are left out.
-    HostCall {
-        /// Whose; `None` for the session.
-        pipeline: Option<Uuid>,
-        /// The call; answer with [`ClientSession::respond`] when it expects one.
-        call: HostCall,
-    },
-    /// The pipeline ended; nothing of it follows.
-    PipelineEnded {
-        /// Which.
-        pipeline: Uuid,
-        /// How.
-        end: PipelineEnd,
-    },
-    /// The pipeline's end will never be known; nothing of it follows.
-    PipelineLost {
-        /// Which.
-        pipeline: Uuid,
-        /// Why.
-        error: ClientError,
-    },
-    /// The session is lost; nothing follows.
-    Broken(ClientError),
-    /// The session is closed; nothing follows.
-    Closed,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -464,7 +297,11 @@ impl ClientSession {
         }
         let outstanding = match self.again.pop_front() {
             Some(again) => again,
-            None => Outstanding { kind: self.next_kind()?, message_id: format!("uuid:{}", (self.ids)().to_string().to_uppercase()), attempts: 0 },
+            None => Outstanding {
+                kind: self.next_kind()?,
+                message_id: format!("uuid:{}", (self.ids)().to_string().to_uppercase()),
+                attempts: 0,
+            },
         };
         let envelope = self.build(outstanding.kind, &outstanding.message_id)?;
         let id = RequestId(self.next_request);
@@ -598,7 +435,11 @@ impl ClientSession {
         match parse_response(body, &limits) {
             Ok(Response { relates_to: Some(id), body }) if !id.eq_ignore_ascii_case(&outstanding.message_id) => {
                 // A server that could not read the request cannot say which one it was.
-                if matches!(body, ResponseBody::Fault(_)) { Ok(body) } else { Err(ClientError::Protocol { operation, reason: format!("it relates to {id}") }) }
+                if matches!(body, ResponseBody::Fault(_)) {
+                    Ok(body)
+                } else {
+                    Err(ClientError::Protocol { operation, reason: format!("it relates to {id}") })
+                }
             }
             Ok(Response { body, .. }) if status == 200 || matches!(body, ResponseBody::Fault(_)) => Ok(body),
             Err(error) if status == 200 => Err(ClientError::Protocol { operation, reason: error.to_string() }),
@@ -661,7 +502,10 @@ impl ClientSession {
         if let (Kind::Receive(id), Some(CommandState::Done)) = (kind, state)
             && self.pool.is_running(id)
         {
-            self.fail(kind, ClientError::Protocol { operation: kind.operation(), reason: "the command is done without a pipeline state".to_owned() });
+            self.fail(
+                kind,
+                ClientError::Protocol { operation: kind.operation(), reason: "the command is done without a pipeline state".to_owned() },
+            );
         }
     }
 
@@ -713,7 +557,8 @@ impl ClientSession {
             return None;
         }
         let repeats_a_record =
-            [HostMethod::WriteWarningLine, HostMethod::WriteVerboseLine, HostMethod::WriteDebugLine, HostMethod::WriteProgress].contains(&call.method);
+            [HostMethod::WriteWarningLine, HostMethod::WriteVerboseLine, HostMethod::WriteDebugLine, HostMethod::WriteProgress]
+                .contains(&call.method);
         (!repeats_a_record).then_some(ClientEvent::HostCall { pipeline, call })
     }
 

@@ -13,24 +13,27 @@
 //! After every call that can change something: drain `next_event` and `poll_answer`, re-arm the timer from
 //! `poll_timeout`. Once `Closed` came and `poll_answer` is empty, forget the session.
 
+mod check;
+mod event;
+
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use exops_psobject::Value;
 use exops_psrp::{
-    Channel, HostMethod, HostResponse, MetadataRequest, PipelineRequest, Priority, ProtocolError, ServerPool, ServerPoolConfig, ServerPoolEvent,
-    choice_call, first_pipeline_id, read_line_call,
+    Channel, HostMethod, Priority, ServerPool, ServerPoolConfig, ServerPoolEvent, choice_call, first_pipeline_id, read_line_call,
 };
 use exops_wsman::answer::{self, ShellDescription};
-use exops_wsman::{Action, CommandState, CreateShell, Fault, Request, RequestBody, StreamData, uri};
+use exops_wsman::{Action, CommandState, Fault, Request, RequestBody, StreamData, uri};
 use uuid::Uuid;
 
+use check::{SMALLEST_ENVELOPE, check_common, check_create, parse_command_id, protocol_fault};
+
+pub use event::SessionEvent;
 pub use exops_psrp::{Output, PipelineEnd};
 
 use crate::CONTENT_TYPE;
 
-/// DSP0226 lets no client ask for less.
-const SMALLEST_ENVELOPE: usize = 8_192;
 /// What a client gets that does not say how much it takes: the limit of version 2 servers.
 const DEFAULT_ENVELOPE: usize = 153_600;
 /// Answers to requests other than Receive that are kept for a repeated request.
@@ -39,16 +42,6 @@ const KEPT_ANSWERS: usize = 8;
 /// How long the last answer of a channel is kept for a repeated request, in milliseconds: longer than a client waits
 /// before it repeats one, short enough that an idle session does not hold its largest answer.
 const KEPT_TIME: u64 = 120_000;
-
-/// Options that this server knows; none changes anything but `protocolversion`.
-const KNOWN_OPTIONS: [&str; 6] = [
-    "protocolversion",
-    "WINRS_NOPROFILE",
-    "WINRS_CODEPAGE",
-    "WINRS_SKIP_CMD_SHELL",
-    "WINRS_CONSOLEMODE_STDIN",
-    "WSMAN_CMDSHELL_OPTION_KEEPALIVE",
-];
 
 /// What the endpoint offers.
 #[derive(Debug, Clone)]
@@ -177,59 +170,6 @@ pub fn identify_answer(request: &Request, config: &ServerConfig, message_id: Uui
 
 fn message_text(id: Uuid) -> String {
     format!("uuid:{}", id.to_string().to_uppercase())
-}
-
-/// What a client asked of a session.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SessionEvent {
-    /// The runspace pool is open: pipelines may come.
-    Opened,
-    /// Run this. It comes when a runspace is free: with one runspace, after the pipeline before was finished.
-    CreatePipeline {
-        /// The pipeline's id, for `write` and `finish`.
-        id: Uuid,
-        /// What to run.
-        request: Box<PipelineRequest>,
-    },
-    /// Describe commands: write [`exops_psrp::count_object`], then one [`exops_psrp::CommandDescription`] object a command,
-    /// and finish.
-    CommandMetadata {
-        /// The pipeline's id.
-        id: Uuid,
-        /// Which commands.
-        request: MetadataRequest,
-    },
-    /// An object for the pipeline's input.
-    Input {
-        /// The pipeline's id.
-        id: Uuid,
-        /// The object.
-        value: Value,
-    },
-    /// No more input.
-    EndOfInput {
-        /// The pipeline's id.
-        id: Uuid,
-    },
-    /// The client's answer to a host call.
-    HostResponse {
-        /// The pipeline's id.
-        id: Uuid,
-        /// The answer with the id of the call.
-        response: HostResponse,
-    },
-    /// Stop the pipeline; it must still be finished.
-    Stop {
-        /// The pipeline's id.
-        id: Uuid,
-    },
-    /// The client gave the pipeline up: what it writes is dropped. It must still be stopped and finished.
-    Terminated {
-        /// The pipeline's id.
-        id: Uuid,
-    },
-    /// The shell is gone; nothing follows.
-    Closed,
 }
 
 struct Held {
@@ -423,7 +363,10 @@ impl ServerSession {
 
     fn command(&mut self, command_id: Option<&str>, arguments: &[Vec<u8>]) -> Result<String, Fault> {
         let [argument] = arguments else {
-            return Err(Fault::new(Fault::PLUGIN_BAD_ARGUMENTS, format!("Command has {} Arguments elements; exactly one is needed", arguments.len())));
+            return Err(Fault::new(
+                Fault::PLUGIN_BAD_ARGUMENTS,
+                format!("Command has {} Arguments elements; exactly one is needed", arguments.len()),
+            ));
         };
         let id = match command_id {
             Some(text) => parse_command_id(text)?,
@@ -444,7 +387,10 @@ impl ServerSession {
                 "stdin" => Priority::Default,
                 "pr" => Priority::PromptResponse,
                 other => {
-                    return Err(Fault::new(Fault::PLUGIN_BAD_ARGUMENTS, format!("the shell has no input stream {other:?}; it has stdin and pr")));
+                    return Err(Fault::new(
+                        Fault::PLUGIN_BAD_ARGUMENTS,
+                        format!("the shell has no input stream {other:?}; it has stdin and pr"),
+                    ));
                 }
             };
             checked.push((self.channel(stream.command_id.as_deref())?, priority, &stream.data));
@@ -597,7 +543,14 @@ impl ServerSession {
 
     /// Offers `(label, help)` choices on the client's host. The answer comes as [`SessionEvent::HostResponse`] with the id
     /// returned here and the index as its value; `None` when nobody can be asked.
-    pub fn prompt_for_choice(&mut self, pipeline: Uuid, caption: &str, message: &str, choices: &[(&str, &str)], default: i32) -> Option<i64> {
+    pub fn prompt_for_choice(
+        &mut self,
+        pipeline: Uuid,
+        caption: &str,
+        message: &str,
+        choices: &[(&str, &str)],
+        default: i32,
+    ) -> Option<i64> {
         let (method, parameters) = choice_call(caption, message, choices, default);
         self.call_host(pipeline, method, parameters)
     }
@@ -677,56 +630,4 @@ impl ServerSession {
         self.end_held(|_| true, &Fault::unknown_shell(&self.shell_id.clone()));
         self.last.clear();
     }
-}
-
-fn parse_command_id(text: &str) -> Result<Uuid, Fault> {
-    Uuid::parse_str(text).map_err(|_| Fault::new(Fault::PLUGIN_BAD_ARGUMENTS, format!("command id {text:?} is not a GUID")))
-}
-
-fn check_common(request: &Request) -> Result<(), Fault> {
-    if let Some(option) = request.options.iter().find(|o| o.must_comply && !KNOWN_OPTIONS.iter().any(|k| k.eq_ignore_ascii_case(&o.name))) {
-        return Err(Fault::new(
-            Fault::INVALID_OPTIONS,
-            format!("The WS-Management service cannot process the request: option {:?} is not known and marked MustComply.", option.name),
-        ));
-    }
-    if let Some(size) = request.max_envelope_size.filter(|s| *s < SMALLEST_ENVELOPE) {
-        return Err(Fault::new(Fault::ENVELOPE_TOO_LARGE, format!("MaxEnvelopeSize {size} is below the minimum of {SMALLEST_ENVELOPE} bytes")));
-    }
-    Ok(())
-}
-
-fn check_create<'a>(request: &'a Request, config: &ServerConfig) -> Result<&'a CreateShell, Fault> {
-    let RequestBody::Create(shell) = &request.body else { return Err(Fault::action_not_supported(&request.action.uri())) };
-    let name = request.resource_uri.strip_prefix(uri::CONFIGURATION_PREFIX).unwrap_or_default();
-    if !config.configurations.iter().any(|c| c.eq_ignore_ascii_case(name)) {
-        return Err(Fault::unknown_resource(&request.resource_uri));
-    }
-    check_common(request)?;
-    let Some(version) = request.option("protocolversion") else {
-        return Err(Fault::new(Fault::PLUGIN_OPTION_MISSING, "option protocolversion is missing; PowerShell's clients send it with Create"));
-    };
-    if version.value.split('.').next() != Some("2") {
-        return Err(Fault::new(Fault::PLUGIN_PROTOCOL_VERSION, format!("protocol version {:?} is not spoken here; 2.3 is", version.value)));
-    }
-    if request.compression_required {
-        return Err(Fault::new(
-            Fault::MUST_UNDERSTAND,
-            "compression (header CompressionType) is not supported by this server; open the session with -NoCompression",
-        ));
-    }
-    if shell.shell_id.as_deref().is_some_and(|id| Uuid::parse_str(id).is_err()) {
-        return Err(Fault::new(Fault::SCHEMA, "ShellId is not a GUID"));
-    }
-    Ok(shell)
-}
-
-fn protocol_fault(error: &ProtocolError) -> Fault {
-    let code = match error {
-        ProtocolError::Version { .. } => Fault::PLUGIN_EXCEPTION,
-        ProtocolError::TooMuch { .. } => Fault::QUOTA_OPERATIONS,
-        ProtocolError::UnknownPipeline(_) => return Fault::unknown_command(),
-        _ => Fault::PLUGIN_BAD_ARGUMENTS,
-    };
-    Fault::new(code, error.to_string())
 }

@@ -26,6 +26,7 @@ CREATE TABLE credentials (
     ends BIGINT NOT NULL,
     PRIMARY KEY (tenant, application, id)
 );
+CREATE INDEX credentials_in_order ON credentials (tenant, application, position, id);
 
 -- `app_roles` is a JSON list, empty for an application that offers none.
 CREATE TABLE service_principals (

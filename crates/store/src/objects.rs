@@ -1,6 +1,6 @@
 //! Objects of the directory, what finds them, and their filterable properties.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use exops_audit::Outcome;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -37,6 +37,12 @@ pub(crate) const QUERIES: &[(&str, &str)] = &[
     ("text property range", TEXT_RANGE),
     ("number property range", NUMBER_RANGE),
 ];
+
+/// Rows of one statement where many are written.
+const CHUNK: usize = 200;
+
+/// An object with everything that finds it.
+pub type Row = (Object, Vec<Identity>, Vec<PropertyIndex>);
 
 /// Something that finds an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +94,7 @@ pub struct Object {
 #[derive(Debug)]
 pub struct Change<T> {
     /// The object's new state with everything that finds it; `None` leaves it as it is.
-    pub object: Option<(Object, Vec<Identity>, Vec<PropertyIndex>)>,
+    pub object: Option<Row>,
     /// The audit outcome that commits with it.
     pub outcome: Option<Outcome>,
     /// What the caller gets back once both are durable.
@@ -142,21 +148,23 @@ impl TenantStore {
     ///
     /// # Errors
     /// [`StoreError::IdentityTaken`], or when they could not be written.
-    pub async fn insert_objects(&self, objects: Vec<(Object, Vec<Identity>, Vec<PropertyIndex>)>) -> Result<(), StoreError> {
+    pub async fn insert_objects(&self, objects: Vec<Row>) -> Result<(), StoreError> {
         let tenant = self.key();
         self.store
             .write(move |connection| {
                 Box::pin(async move {
-                    for (object, identities, properties) in &objects {
+                    let mut added = Vec::with_capacity(objects.len());
+                    for row in &objects {
                         let sql = "INSERT INTO objects (tenant, id, noun, listing, sort, revision, body) VALUES ($1, $2, $3, $4, $5, 1, $6) \
                                    ON CONFLICT (tenant, id) DO NOTHING";
+                        let object = &row.0;
                         let query = sqlx::query(sql).bind(&tenant).bind(key(object.id)).bind(&object.noun).bind(&object.listing);
                         let query = query.bind(&object.sort).bind(&object.body);
                         if query.execute(&mut *connection).await?.rows_affected() == 1 {
-                            write_index(connection, &tenant, object, identities, properties).await?;
+                            added.push(row);
                         }
                     }
-                    Ok(())
+                    write_index(connection, &tenant, &added).await
                 })
             })
             .await
@@ -259,7 +267,8 @@ impl TenantStore {
             .write(move |connection| {
                 Box::pin(async move {
                     let change = decide(get(connection, &tenant, id).await?);
-                    if let Some((object, identities, properties)) = &change.object {
+                    if let Some(row) = &change.object {
+                        let object = &row.0;
                         let sql = "UPDATE objects SET sort = $1, revision = revision + 1, body = $2 WHERE tenant = $3 AND id = $4";
                         let query = sqlx::query(sql).bind(&object.sort).bind(&object.body).bind(&tenant).bind(key(object.id));
                         if query.execute(&mut *connection).await?.rows_affected() != 1 {
@@ -270,7 +279,7 @@ impl TenantStore {
                         {
                             sqlx::query(sql).bind(&tenant).bind(key(object.id)).execute(&mut *connection).await?;
                         }
-                        write_index(connection, &tenant, object, identities, properties).await?;
+                        write_index(connection, &tenant, &[row]).await?;
                     }
                     if let Some(outcome) = &change.outcome {
                         crate::audit::append_outcome(connection, tenant_id, outcome).await?;
@@ -298,55 +307,54 @@ fn object(row: &SqliteRow) -> Result<Object, StoreError> {
     })
 }
 
-/// Adds the rows that find an object, in one statement a table. The ones it had before are gone already.
-async fn write_index(
-    connection: &mut SqliteConnection,
-    tenant: &[u8],
-    object: &Object,
-    identities: &[Identity],
-    properties: &[PropertyIndex],
-) -> Result<(), StoreError> {
-    let identities: BTreeSet<_> = identities.iter().collect();
-    if !identities.is_empty() {
+/// Adds the rows that find objects, many in one statement. The ones they had before are gone already.
+async fn write_index(connection: &mut SqliteConnection, tenant: &[u8], objects: &[&Row]) -> Result<(), StoreError> {
+    let identities: BTreeSet<_> = objects.iter().flat_map(|(object, identities, _)| identities.iter().map(|i| (i, object.id))).collect();
+    for chunk in identities.iter().collect::<Vec<_>>().chunks(CHUNK) {
         let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO identities (tenant, value, kind, id, exclusive) ");
-        insert.push_values(&identities, |mut row, identity| {
+        insert.push_values(chunk, |mut row, (identity, id)| {
             row.push_bind(tenant.to_vec()).push_bind(identity.value.clone()).push_bind(identity.kind.clone());
-            row.push_bind(key(object.id)).push_bind(i64::from(identity.exclusive));
+            row.push_bind(key(*id)).push_bind(i64::from(identity.exclusive));
         });
-        match insert.build().persistent(false).execute(&mut *connection).await {
+        match insert.build().persistent(chunk.len() == CHUNK).execute(&mut *connection).await {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
                 return Err(taken(connection, tenant, &identities).await?.unwrap_or(sqlx::Error::Database(error).into()));
             }
             other => other?,
         };
     }
-    let properties: BTreeSet<_> = properties.iter().collect();
-    if !properties.is_empty() {
+    let properties: BTreeSet<_> =
+        objects.iter().flat_map(|(object, _, properties)| properties.iter().map(|p| (p, &object.listing, object.id))).collect();
+    for chunk in properties.into_iter().collect::<Vec<_>>().chunks(CHUNK) {
         let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO properties (tenant, listing, property, text, number, id) ");
-        insert.push_values(properties, |mut row, index| {
+        insert.push_values(chunk, |mut row, (index, listing, id)| {
             let (text, number) = match &index.value {
                 IndexValue::Text(text) => (text.clone(), 0),
                 IndexValue::Number(number) => (String::new(), *number),
             };
-            row.push_bind(tenant.to_vec()).push_bind(object.listing.clone()).push_bind(index.property.clone());
-            row.push_bind(text).push_bind(number).push_bind(key(object.id));
+            row.push_bind(tenant.to_vec()).push_bind((*listing).clone()).push_bind(index.property.clone());
+            row.push_bind(text).push_bind(number).push_bind(key(*id));
         });
-        insert.build().persistent(false).execute(&mut *connection).await?;
+        insert.build().persistent(chunk.len() == CHUNK).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-/// Which of the identities another object holds.
+/// Which of the identities another object holds: one that is stored, or one of the same list.
 async fn taken(
     connection: &mut SqliteConnection,
     tenant: &[u8],
-    identities: &BTreeSet<&Identity>,
+    identities: &BTreeSet<(&Identity, Uuid)>,
 ) -> Result<Option<StoreError>, StoreError> {
-    for identity in identities.iter().filter(|i| i.exclusive) {
-        let query = sqlx::query(OWNER).bind(tenant).bind(&identity.kind).bind(&identity.value);
-        if let Some(row) = query.fetch_optional(&mut *connection).await? {
-            let (kind, value) = (identity.kind.clone(), identity.value.clone());
-            return Ok(Some(StoreError::IdentityTaken { kind, value, owner: id(&row, "id")? }));
+    let mut seen = HashMap::new();
+    for (identity, own) in identities.iter().filter(|(identity, _)| identity.exclusive) {
+        let mut owner = seen.insert((&identity.kind, &identity.value), *own);
+        if owner.is_none() {
+            let query = sqlx::query(OWNER).bind(tenant).bind(&identity.kind).bind(&identity.value);
+            owner = query.fetch_optional(&mut *connection).await?.map(|row| id(&row, "id")).transpose()?;
+        }
+        if let Some(owner) = owner.filter(|owner| owner != own) {
+            return Ok(Some(StoreError::IdentityTaken { kind: identity.kind.clone(), value: identity.value.clone(), owner }));
         }
     }
     Ok(None)

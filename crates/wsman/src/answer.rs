@@ -205,7 +205,13 @@ pub fn receive(command_id: Option<&str>, data: &[u8], state: Option<CommandState
 
 /// How many bytes of data a Receive answer may hold so that its envelope is not longer than `max_envelope_size`.
 #[must_use]
-pub fn receive_capacity(max_envelope_size: usize, command_id: Option<&str>, state: Option<CommandState>, relates_to: &str, message_id: &str) -> usize {
+pub fn receive_capacity(
+    max_envelope_size: usize,
+    command_id: Option<&str>,
+    state: Option<CommandState>,
+    relates_to: &str,
+    message_id: &str,
+) -> usize {
     // One byte of data makes the stream element appear, and four characters of base64 with it.
     let overhead = receive(command_id, &[0], state, relates_to, message_id).len() - 4;
     max_envelope_size.saturating_sub(overhead) / 4 * 3

@@ -149,7 +149,10 @@ impl Fault {
     /// The action is not served.
     #[must_use]
     pub fn action_not_supported(action: &str) -> Self {
-        Self::new(Self::ACTION_NOT_SUPPORTED, format!("The WS-Management service cannot process the request: action {action} is not supported."))
+        Self::new(
+            Self::ACTION_NOT_SUPPORTED,
+            format!("The WS-Management service cannot process the request: action {action} is not supported."),
+        )
     }
 
     /// No such session configuration.

@@ -260,7 +260,10 @@ fn check_understood(headers: &[Element]) -> Result<(), Fault> {
     for element in headers {
         let known = UNDERSTOOD.iter().any(|(space, names)| element.namespace == *space && names.contains(&element.name.as_str()));
         if must_understand(element) && !known {
-            return Err(Fault::new(Fault::MUST_UNDERSTAND, format!("header {} is marked mustUnderstand and is not understood", element.name)));
+            return Err(Fault::new(
+                Fault::MUST_UNDERSTAND,
+                format!("header {} is marked mustUnderstand and is not understood", element.name),
+            ));
         }
     }
     Ok(())
@@ -337,7 +340,11 @@ fn max_envelope_size(envelope: &Envelope<'_>) -> Result<Option<usize>, Fault> {
     let Some(text) = envelope.once(uri::WSMAN, "MaxEnvelopeSize")? else { return Ok(None) };
     let valid = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     // What does not fit is more than this end ever sends.
-    if valid { Ok(Some(text.parse().unwrap_or(usize::MAX))) } else { Err(header(format!("MaxEnvelopeSize {text:?} is not a number of bytes"))) }
+    if valid {
+        Ok(Some(text.parse().unwrap_or(usize::MAX)))
+    } else {
+        Err(header(format!("MaxEnvelopeSize {text:?} is not a number of bytes")))
+    }
 }
 
 fn options(envelope: &Envelope<'_>) -> Result<Vec<ShellOption>, Fault> {
@@ -368,7 +375,8 @@ fn command_id(element: &Element) -> Result<Option<String>, Fault> {
 }
 
 fn read_body(action: &Action, content: Option<&Element>) -> Result<RequestBody, Fault> {
-    let (name, read): (&str, fn(&Element) -> Result<RequestBody, Fault>) = match action {
+    type Read = fn(&Element) -> Result<RequestBody, Fault>;
+    let (name, read): (&str, Read) = match action {
         Action::Create => ("Shell", create),
         Action::Command => ("CommandLine", command),
         Action::Send => ("Send", send),

@@ -57,7 +57,9 @@ fn open(header: &Header<'_>, action: &Action, options: &[(&str, &str, bool)]) ->
     out.push_str(&header.max_envelope_size.to_string());
     out.push_str("</w:MaxEnvelopeSize>");
     element_into("w:OperationTimeout", &format_duration(header.operation_timeout), &mut out);
-    for (name, end) in [("<w:Locale xml:lang=\"", "\" s:mustUnderstand=\"false\"/>"), ("<p:DataLocale xml:lang=\"", "\" s:mustUnderstand=\"false\"/>")] {
+    for (name, end) in
+        [("<w:Locale xml:lang=\"", "\" s:mustUnderstand=\"false\"/>"), ("<p:DataLocale xml:lang=\"", "\" s:mustUnderstand=\"false\"/>")]
+    {
         out.push_str(name);
         escape_into(header.locale, &mut out);
         out.push_str(end);

@@ -168,8 +168,7 @@ fn text_of<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, XmlError> {
 fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>, limits: &Limits) -> Result<Element, XmlError> {
     let resolver = reader.resolver();
     let (namespace, name) = resolver.resolve_element(start.name());
-    let mut element =
-        Element { namespace: bound(&namespace)?, name: name.as_ref().to_owned(), ..Element::default() };
+    let mut element = Element { namespace: bound(&namespace)?, name: name.as_ref().to_owned(), ..Element::default() };
     for (index, attribute) in start.attributes().enumerate() {
         if index >= limits.attributes {
             return Err(XmlError::TooMany { what: "attributes of one element", limit: limits.attributes });

@@ -61,7 +61,8 @@ fn cmdlet_lines() {
     }
     assert_eq!(read("run x --transport rps").unwrap().unwrap().transport, Transport::Rps);
     assert_eq!(read("-v run -v x").unwrap().unwrap().global.verbose, 2);
-    for other in ["lab up", "run", "run --help", "Get-Mailbox --help", "--version", "connect -AppId x", "Connect-ExchangeOnline", "-o json"] {
+    for other in ["lab up", "run", "run --help", "Get-Mailbox --help", "--version", "connect -AppId x", "Connect-ExchangeOnline", "-o json"]
+    {
         assert!(read(other).unwrap().is_none(), "{other}");
     }
     assert!(read("run x -o yaml").is_err() && read("run x --profile").is_err());

@@ -63,7 +63,7 @@ impl Table {
         rows.iter().try_for_each(|row| self.row(row, out))
     }
 
-    fn row(&self, cells: &Vec<String>, out: &mut impl Write) -> io::Result<()> {
+    fn row(&self, cells: &[String], out: &mut impl Write) -> io::Result<()> {
         let mut line = String::new();
         for (i, (cell, width)) in cells.iter().zip(&self.widths).enumerate() {
             if i > 0 {
@@ -94,7 +94,7 @@ fn columns(value: &Value, noun: &str) -> Vec<String> {
     let Some(object) = value.as_object() else { return vec!["Value".to_owned()] };
     let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     if let Some(view) = object.type_name().and_then(view::table_columns).or_else(|| view::table_columns(noun)) {
-        return owned(view);
+        return view.iter().map(|c| c.property.to_owned()).collect();
     }
     let telling: Vec<&str> = TELLING.iter().copied().filter(|n| object.property(n).is_some()).collect();
     if !telling.is_empty() {

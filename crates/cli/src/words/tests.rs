@@ -27,7 +27,11 @@ fn words_become_arguments() {
         // Booleans as PowerShell and as a shell leave them.
         ("Set-Mailbox", &["-Confirm:$false"], json!([["Confirm", false, true]])),
         ("Set-Mailbox", &["-Confirm:false", "-WhatIf:TRUE"], json!([["Confirm", false, true], ["WhatIf", true, true]])),
-        ("Set-Mailbox", &["-DeliverToMailboxAndForward", "true"], json!([["DeliverToMailboxAndForward", null, false], [null, true, false]])),
+        (
+            "Set-Mailbox",
+            &["-DeliverToMailboxAndForward", "true"],
+            json!([["DeliverToMailboxAndForward", null, false], [null, true, false]]),
+        ),
         ("Set-Mailbox", &["-DisplayName", "true"], json!([["DisplayName", null, false], [null, "true", false]])),
         ("Set-Mailbox", &["-ForwardingSmtpAddress", "$null"], json!([["ForwardingSmtpAddress", null, false], [null, null, false]])),
         ("Get-Nothing", &["-Flag:false", "-Text", "false"], json!([["Flag", false, true], ["Text", null, false], [null, "false", false]])),

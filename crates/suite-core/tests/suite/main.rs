@@ -1,10 +1,13 @@
 //! Tests of tiers 0 and 1 at the level of their public interfaces.
 #![allow(missing_docs)]
 mod adminapi;
+mod auth;
 mod catalogue;
 mod clixml;
 mod filter;
 mod json;
 mod psrp;
+mod psrp_samples;
+mod remoting;
 mod stages;
 mod wsman;

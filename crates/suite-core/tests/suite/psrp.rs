@@ -3,9 +3,9 @@
 
 use exops_psobject::{ErrorCategory, ErrorRecord, Value, clixml};
 use exops_psrp::{
-    Capability, Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, Command, Defragmenter, FragmentError, FragmentLimits, HostInfo, HostMethod,
-    HostResponse, MessageType, Output, PipelineEnd, PipelineRequest, Priority, ProtocolError, ServerPool, ServerPoolConfig, ServerPoolEvent,
-    choice_call, error_from_value, error_to_value,
+    Capability, Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, Command, Defragmenter, FragmentError, FragmentLimits, HostInfo,
+    HostMethod, HostResponse, MessageType, Output, PipelineEnd, PipelineRequest, Priority, ProtocolError, ServerPool, ServerPoolConfig,
+    ServerPoolEvent, choice_call, error_from_value, error_to_value,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -164,7 +164,9 @@ fn c10_states_and_versions() {
         receive(&mut server, &[capability(protocol, "2.0", "1.1.0.1"), init("1", "5")].concat()).unwrap();
         assert_eq!(server.next_event(), Some(ServerPoolEvent::Opened));
     }
-    for (protocol, ps, serialization) in [("1.0", "2.0", "1.1.0.1"), ("3.0", "2.0", "1.1.0.1"), ("2.3", "3.0", "1.1.0.1"), ("2.3", "2.0", "1.0.0.0")] {
+    for (protocol, ps, serialization) in
+        [("1.0", "2.0", "1.1.0.1"), ("3.0", "2.0", "1.1.0.1"), ("2.3", "3.0", "1.1.0.1"), ("2.3", "2.0", "1.0.0.0")]
+    {
         let mut server = ServerPool::new(ServerPoolConfig::default());
         assert!(matches!(receive(&mut server, &capability(protocol, ps, serialization)), Err(ProtocolError::Version { .. })));
         // The client learns it as state Broken with a record.

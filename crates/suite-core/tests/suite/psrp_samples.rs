@@ -98,7 +98,11 @@ impl Block {
             return self.body.clone();
         }
         let name = self.line.split(' ').nth(1).unwrap();
-        let space = if matches!(name, "Create" | "Delete") { "http://schemas.xmlsoap.org/ws/2004/09/transfer/" } else { "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/" };
+        let space = if matches!(name, "Create" | "Delete") {
+            "http://schemas.xmlsoap.org/ws/2004/09/transfer/"
+        } else {
+            "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/"
+        };
         let selector = self.field("shell").map(|s| format!("<w:SelectorSet><w:Selector Name=\"ShellId\">{s}</w:Selector></w:SelectorSet>"));
         format!(
             "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" xmlns:a=\"http://schemas.xmlsoap.org/ws/2004/08/addressing\" \
@@ -150,7 +154,10 @@ fn open(request: &Request) -> ServerSession {
         next += 1;
         Uuid::from_u128(next)
     };
-    ServerSession::open(request, &ServerConfig::default(), Peer { owner: "x", client_ip: "y" }, &mut ids, 0).map_err(|a| String::from_utf8_lossy(&a.body).into_owned()).unwrap().0
+    ServerSession::open(request, &ServerConfig::default(), Peer { owner: "x", client_ip: "y" }, &mut ids, 0)
+        .map_err(|a| String::from_utf8_lossy(&a.body).into_owned())
+        .unwrap()
+        .0
 }
 
 /// A session for samples that leave the opening out: the opening of the first sample with their shell id.
@@ -238,10 +245,10 @@ fn powershells_requests_are_served() {
     let command = &first.pipelines[0].commands[0];
     assert_eq!(command.name, "Get-Mailbox");
     // `-ResultSize 1` in braces: a name alone, then a value alone.
-    assert_eq!(command.arguments.iter().map(|a| (a.name.as_deref(), a.value.clone(), a.glued)).collect::<Vec<_>>(), [
-        (Some("ResultSize"), None, false),
-        (None, Some(Value::I32(1)), false)
-    ]);
+    assert_eq!(
+        command.arguments.iter().map(|a| (a.name.as_deref(), a.value.clone(), a.glued)).collect::<Vec<_>>(),
+        [(Some("ResultSize"), None, false), (None, Some(Value::I32(1)), false)]
+    );
     assert!(first.pipelines[0].no_input && first.pipelines[0].host.use_runspace_host);
 
     let proxies = play(&folder, "04-proxy-parameters.txt");
@@ -291,7 +298,8 @@ fn a_recorded_session_runs_in_our_client() {
         .collect();
     let mut ids = commands.clone().into_iter();
     // Ids of pipelines come first, those of messages do not matter: each answer is bent to its request below.
-    let mut client = ClientSession::new(ClientConfig::new("https://localhost/", pool, Uuid::nil()), Box::new(move || ids.next().unwrap_or(Uuid::max())));
+    let mut client =
+        ClientSession::new(ClientConfig::new("https://localhost/", pool, Uuid::nil()), Box::new(move || ids.next().unwrap_or(Uuid::max())));
     for command in &commands {
         assert_eq!(client.invoke(&PipelineRequest::from(exops_psrp::Command::new("Get-Mailbox"))), *command);
     }
@@ -307,7 +315,9 @@ fn a_recorded_session_runs_in_our_client() {
             let relates = block.body.split_once("<a:RelatesTo>").and_then(|(_, r)| r.split_once('<')).map(|(id, _)| id.to_owned());
             let asked = blocks.iter().filter(|b| b.request).map(Block::request).find(|r| Some(&r.message_id) == relates.as_ref());
             let command = |r: &Request| match &r.body {
-                RequestBody::Command { command_id, .. } | RequestBody::Receive { command_id } | RequestBody::Signal { command_id, .. } => command_id.clone(),
+                RequestBody::Command { command_id, .. } | RequestBody::Receive { command_id } | RequestBody::Signal { command_id, .. } => {
+                    command_id.clone()
+                }
                 _ => None,
             };
             asked.is_some_and(|a| a.action == request.action && command(&a) == command(request))
@@ -334,7 +344,10 @@ fn faults_of_the_recorded_kind_are_read() {
     let Some(folder) = samples("psrp") else { return };
     let mut codes = Vec::new();
     for block in blocks(&folder.join("10-faults.txt")).iter().filter(|b| !b.request && b.body.starts_with("<s:Fault")) {
-        let text = format!("<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"><s:Header/><s:Body>{}</s:Body></s:Envelope>", block.body);
+        let text = format!(
+            "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"><s:Header/><s:Body>{}</s:Body></s:Envelope>",
+            block.body
+        );
         let ResponseBody::Fault(fault) = parse_response(text.as_bytes(), &Limits::default()).unwrap().body else { panic!() };
         assert!(!fault.message.is_empty());
         codes.push(fault.code);
@@ -370,7 +383,9 @@ fn answers_of_powershells_own_server_are_read() {
     assert_eq!(events.first(), Some(&ClientPoolEvent::Opened));
     let failed = |id: &str| {
         events.iter().find_map(|e| match e {
-            ClientPoolEvent::PipelineEnded(_, PipelineEnd::Failed(record)) if record.fully_qualified_error_id.starts_with(id) => Some(record),
+            ClientPoolEvent::PipelineEnded(_, PipelineEnd::Failed(record)) if record.fully_qualified_error_id.starts_with(id) => {
+                Some(record)
+            }
             _ => None,
         })
     };
@@ -383,9 +398,18 @@ fn answers_of_powershells_own_server_are_read() {
         _ => None,
     });
     let written = written.unwrap();
-    assert_eq!((&*written.message, written.category, written.recommended_action.as_deref()), ("we", ErrorCategory::InvalidArgument, Some("do it")));
+    assert_eq!(
+        (&*written.message, written.category, written.recommended_action.as_deref()),
+        ("we", ErrorCategory::InvalidArgument, Some("do it"))
+    );
     assert!(events.iter().any(|e| matches!(e, ClientPoolEvent::Warning(Some(_), text) if &**text == "w1")));
     assert!(events.iter().any(|e| matches!(e, ClientPoolEvent::Progress(_, p) if p.percent_complete == 40)));
-    assert!(events.iter().any(|e| matches!(e, ClientPoolEvent::Information(_, i) if &*i.source == "Write-Host" && *i.tags == [std::sync::Arc::from("PSHOST")])));
-    assert!(events.iter().any(|e| matches!(e, ClientPoolEvent::HostCall(Some(_), call) if call.method == HostMethod::Prompt && call.expects_answer())));
+    assert!(events.iter().any(
+        |e| matches!(e, ClientPoolEvent::Information(_, i) if &*i.source == "Write-Host" && *i.tags == [std::sync::Arc::from("PSHOST")])
+    ));
+    assert!(
+        events
+            .iter()
+            .any(|e| matches!(e, ClientPoolEvent::HostCall(Some(_), call) if call.method == HostMethod::Prompt && call.expects_answer()))
+    );
 }

@@ -1,312 +1,15 @@
 //! Our client half against our server half, in memory, over a network that reorders, loses and repeats.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod world;
 
-use exops_psobject::{ErrorCategory, ErrorRecord, PsObject, Value};
+use exops_psobject::Value;
 use exops_psrp::{Command, HostInfo, HostResponse, PipelineRequest};
-use exops_remoting::client::{ClientConfig, ClientError, ClientEvent, ClientSession, Operation, RequestId};
-use exops_remoting::server::{
-    Handled, HttpAnswer, Output, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Target, Ticket, fault_answer, target,
-};
-use exops_wsman::{Fault, Limits, Request, RequestBody, ResponseBody, parse_request, parse_response};
+use exops_remoting::client::{ClientConfig, ClientError, ClientEvent, ClientSession, Operation};
+use exops_remoting::server::{Handled, HttpAnswer, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Target, target};
+use exops_wsman::{Fault, Limits, Request, ResponseBody, parse_request, parse_response};
 use uuid::Uuid;
-
-fn counter(start: u128) -> impl FnMut() -> Uuid + Send {
-    let mut next = start << 64;
-    move || {
-        next += 1;
-        Uuid::from_u128(next)
-    }
-}
-
-/// xorshift: the same run for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
-
-fn error(text: &str) -> ErrorRecord {
-    ErrorRecord::new("System.InvalidOperationException", text, ErrorCategory::InvalidOperation, "Scripted")
-}
-
-/// What the far end of a pipeline does.
-#[derive(Clone, PartialEq, Debug)]
-enum Item {
-    Object(Value),
-    Error(String),
-    Warning(String),
-}
-
-struct Running {
-    items: VecDeque<Item>,
-    end: PipelineEnd,
-    /// Waits for `EndOfInput`, then writes the input back.
-    echo: bool,
-    /// Never ends by itself.
-    endless: bool,
-}
-
-/// A server with one shell, a client, and the network between.
-struct World {
-    now: u64,
-    random: Random,
-    config: ServerConfig,
-    server: Option<ServerSession>,
-    client: ClientSession,
-    ids: Box<dyn FnMut() -> Uuid>,
-    flying: Vec<(RequestId, Vec<u8>)>,
-    held: HashMap<Ticket, (RequestId, Request)>,
-    scripts: HashMap<String, (Vec<Item>, PipelineEnd)>,
-    running: BTreeMap<Uuid, Running>,
-    /// Receives are lost, before or after they were served.
-    lossy: bool,
-    largest_answer: usize,
-    events: Vec<ClientEvent>,
-    /// How often each request was lost: the client gives up after five times.
-    lost: HashMap<String, u32>,
-}
-
-impl World {
-    fn new(seed: u64, change: impl FnOnce(&mut ClientConfig, &mut ServerConfig)) -> Self {
-        let mut ids = counter(1);
-        let mut client = ClientConfig::new("https://localhost/powershell-liveid", ids(), ids());
-        let mut config = ServerConfig::default();
-        change(&mut client, &mut config);
-        Self {
-            now: 1_000,
-            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
-            config,
-            server: None,
-            client: ClientSession::new(client, Box::new(counter(2))),
-            ids: Box::new(ids),
-            flying: Vec::new(),
-            held: HashMap::new(),
-            scripts: HashMap::new(),
-            running: BTreeMap::new(),
-            lossy: false,
-            largest_answer: 0,
-            events: Vec::new(),
-            lost: HashMap::new(),
-        }
-    }
-
-    fn script(&mut self, name: &str, items: Vec<Item>, end: PipelineEnd) {
-        self.scripts.insert(name.to_owned(), (items, end));
-    }
-
-    fn invoke(&mut self, name: &str) -> Uuid {
-        self.client.invoke(&Command::new(name).into())
-    }
-
-    fn serve(&mut self, bytes: &[u8]) -> Handled {
-        let request = parse_request(bytes, &Limits::default()).unwrap();
-        let limit = request.max_envelope_size.unwrap();
-        let handled = match (target(&request), &mut self.server) {
-            (Target::Create(Some(_)), None) => {
-                let peer = Peer { owner: "app", client_ip: "127.0.0.1" };
-                match ServerSession::open(&request, &self.config, peer, &mut self.ids, self.now) {
-                    Ok((session, answer)) => {
-                        self.server = Some(session);
-                        Handled::Answer(answer)
-                    }
-                    Err(answer) => Handled::Answer(answer),
-                }
-            }
-            (Target::Shell(id), Some(server)) if server.shell_id() == id => server.handle(&request, self.now),
-            (Target::Shell(id), _) => Handled::Answer(fault_answer(&Fault::unknown_shell(&id), Some(&request.message_id), Uuid::nil())),
-            (other, _) => panic!("{other:?}"),
-        };
-        if let Handled::Answer(answer) = &handled {
-            assert!(answer.body.len() <= limit, "{} of {limit}", answer.body.len());
-        }
-        handled
-    }
-
-    fn answer(&mut self, id: RequestId, answer: &HttpAnswer) {
-        self.largest_answer = self.largest_answer.max(answer.body.len());
-        self.client.handle_answer(id, answer.status, &answer.body);
-    }
-
-    /// Loses a Receive now and then.
-    fn lose(&mut self, id: RequestId, request: &Request) -> bool {
-        if !self.lossy || !matches!(request.body, RequestBody::Receive { .. }) || !self.random.one_in(8) {
-            return false;
-        }
-        let times = self.lost.entry(request.message_id.clone()).or_default();
-        if *times == 4 {
-            return false;
-        }
-        *times += 1;
-        self.client.handle_lost(id);
-        true
-    }
-
-    /// The driver's work at the server: a few items of each pipeline, events, answers.
-    fn work(&mut self) -> bool {
-        let Some(server) = &mut self.server else { return false };
-        let mut busy = false;
-        while let Some(event) = server.next_event() {
-            busy = true;
-            match event {
-                SessionEvent::CreatePipeline { id, request } => {
-                    let name = &request.commands[0].name;
-                    let (items, end) = self.scripts.get(name).cloned().unwrap_or((Vec::new(), PipelineEnd::Completed));
-                    let running = Running { items: items.into(), end, echo: name == "Echo", endless: name == "Endless" };
-                    self.running.insert(id, running);
-                }
-                SessionEvent::Input { id, value } => self.running.get_mut(&id).unwrap().items.push_back(Item::Object(value)),
-                SessionEvent::EndOfInput { id } => self.running.get_mut(&id).unwrap().echo = false,
-                SessionEvent::Stop { id } | SessionEvent::Terminated { id } => {
-                    let running = self.running.get_mut(&id).unwrap();
-                    *running = Running { items: VecDeque::new(), end: PipelineEnd::Stopped, echo: false, endless: false };
-                }
-                SessionEvent::HostResponse { id, response } => {
-                    self.running.get_mut(&id).unwrap().items.push_back(Item::Object(response.result.unwrap()));
-                }
-                SessionEvent::Opened | SessionEvent::CommandMetadata { .. } | SessionEvent::Closed => {}
-            }
-        }
-        let ids: Vec<Uuid> = self.running.keys().copied().collect();
-        for id in ids {
-            let running = self.running.get_mut(&id).unwrap();
-            for _ in 0..=self.random.below(6) {
-                // Back-pressure, as a driver applies it.
-                if running.echo || server.buffered(id) > 1_000_000 {
-                    break;
-                }
-                let Some(item) = running.items.pop_front() else { break };
-                busy = true;
-                match &item {
-                    Item::Object(value) => server.write(id, Output::Object(value), self.now),
-                    Item::Error(text) => server.write(id, Output::Error(&error(text)), self.now),
-                    Item::Warning(text) => server.write(id, Output::Warning(text), self.now),
-                }
-            }
-            if running.items.is_empty() && !running.echo && !running.endless {
-                busy = true;
-                server.finish(id, &running.end, self.now);
-                self.running.remove(&id);
-            }
-        }
-        let mut answers = Vec::new();
-        while let Some((ticket, answer)) = server.poll_answer(self.now) {
-            answers.push((ticket, answer));
-        }
-        for (ticket, answer) in answers {
-            busy = true;
-            if let Some((id, request)) = self.held.remove(&ticket) {
-                assert!(answer.body.len() <= request.max_envelope_size.unwrap());
-                if !self.lose(id, &request) {
-                    self.answer(id, &answer);
-                }
-            }
-        }
-        busy
-    }
-
-    /// One step of the network; `false` when nothing moves.
-    fn step(&mut self) -> bool {
-        while let Some((id, bytes)) = self.client.poll_request() {
-            let parsed = parse_request(&bytes, &Limits::default()).unwrap();
-            assert!(bytes.len() <= 512_000 && (!matches!(parsed.body, RequestBody::Create(_)) || bytes.len() <= 153_600));
-            self.flying.push((id, bytes));
-        }
-        let mut busy = !self.flying.is_empty();
-        if busy {
-            let (id, bytes) = self.flying.swap_remove(self.random.below(self.flying.len()));
-            let request = parse_request(&bytes, &Limits::default()).unwrap();
-            if !self.lose(id, &request) {
-                // Served, and then the answer, or the connection while it is held, may be lost: the server does not know.
-                let handled = self.serve(&bytes);
-                if !self.lose(id, &request) {
-                    match handled {
-                        Handled::Answer(answer) => self.answer(id, &answer),
-                        Handled::Held(ticket) => {
-                            self.held.insert(ticket, (id, request));
-                        }
-                    }
-                }
-            }
-        }
-        busy |= self.work();
-        if self.random.one_in(3) || !busy {
-            while let Some(event) = self.client.next_event() {
-                busy = true;
-                self.events.push(event);
-            }
-        }
-        busy
-    }
-
-    fn run(&mut self) {
-        let mut steps = 0;
-        while self.step() {
-            steps += 1;
-            assert!(steps < 200_000, "it does not come to rest: {:?}", self.events.last());
-        }
-    }
-
-    fn tick(&mut self, milliseconds: u64) {
-        self.now += milliseconds;
-        let now = self.now;
-        if let Some(server) = &mut self.server {
-            while server.poll_timeout().is_some_and(|t| t <= now) {
-                server.handle_timeout(now);
-            }
-        }
-        self.run();
-    }
-
-    fn items(&self, id: Uuid) -> Vec<Item> {
-        self.events
-            .iter()
-            .filter_map(|event| match event {
-                ClientEvent::Output { pipeline, value } if *pipeline == id => Some(Item::Object(value.clone())),
-                ClientEvent::Error { pipeline, record } if *pipeline == id => Some(Item::Error(record.message.to_string())),
-                ClientEvent::Warning { pipeline: Some(pipeline), text } if *pipeline == id => Some(Item::Warning(text.to_string())),
-                _ => None,
-            })
-            .collect()
-    }
-
-    fn ends(&self, id: Uuid) -> Vec<&PipelineEnd> {
-        self.events.iter().filter_map(|e| matches!(e, ClientEvent::PipelineEnded { pipeline, .. } if *pipeline == id).then_some(e)).map(|e| match e {
-            ClientEvent::PipelineEnded { end, .. } => end,
-            _ => unreachable!(),
-        }).collect()
-    }
-
-    fn close(&mut self) {
-        self.client.close();
-        self.run();
-        assert_eq!(self.events.last(), Some(&ClientEvent::Closed));
-        assert!(self.client.is_ended() && self.held.is_empty());
-    }
-}
-
-fn items(random: &mut Random, count: usize) -> Vec<Item> {
-    (0..count)
-        .map(|n| match random.below(8) {
-            0 => Item::Object(Value::Null),
-            1 => Item::Error(format!("error {n} <&> \u{1F600}")),
-            2 => Item::Warning(format!("warning {n}")),
-            3 => Item::Object(PsObject::notes([("Name", Value::from(n.to_string())), ("Index", Value::I32(1))].into_iter().collect()).into()),
-            4 => Item::Object(Value::from("é".repeat(random.below(15_000)))),
-            _ => Item::Object(Value::I64(i64::try_from(n).unwrap())),
-        })
-        .collect()
-}
+use world::{Item, World, counter, error, items};
 
 /// As `assert_eq`, without printing megabytes.
 fn same(found: &[Item], expected: &[Item], seed: u64) {
@@ -331,7 +34,10 @@ fn everything_arrives_once_whatever_gets_lost() {
             expected.push((world.invoke(name), script, end));
         }
         // Input of any size, cut over several Sends.
-        let input: Vec<Item> = (0..world.random.below(12)).map(|n| Item::Object(Value::from("y".repeat(n * 5_000)))).chain([Item::Object(Value::Null)]).collect();
+        let input: Vec<Item> = (0..world.random.below(12))
+            .map(|n| Item::Object(Value::from("y".repeat(n * 5_000))))
+            .chain([Item::Object(Value::Null)])
+            .collect();
         let echo = world.client.invoke(&PipelineRequest { no_input: false, ..Command::new("Echo").into() });
         for item in &input {
             let Item::Object(value) = item else { continue };
@@ -538,7 +244,13 @@ fn x07_opening_is_refused_with_the_right_fault() {
     }
     assert!(opening(|t| t.replace(">512000<", ">8192<")).is_ok());
     assert_eq!(code(opening(|t| t.replace("<rsp:Shell ShellId=\"", "<rsp:Shell ShellId=\"not-a-guid-"))), Fault::SCHEMA);
-    assert_eq!(code(opening(|t| t.replace("<creationXml xmlns=\"http://schemas.microsoft.com/powershell\">", "<creationXml xmlns=\"http://schemas.microsoft.com/powershell\">AAAA"))), Fault::PLUGIN_BAD_ARGUMENTS);
+    assert_eq!(
+        code(opening(|t| t.replace(
+            "<creationXml xmlns=\"http://schemas.microsoft.com/powershell\">",
+            "<creationXml xmlns=\"http://schemas.microsoft.com/powershell\">AAAA"
+        ))),
+        Fault::PLUGIN_BAD_ARGUMENTS
+    );
 }
 
 #[test]
@@ -562,15 +274,31 @@ fn x09_requests_that_make_no_sense_do_not_hurt_the_shell() {
     let command = id.to_string();
     for (n, (action, body, code)) in [
         ("Send", "<r:Send/>".to_owned(), Fault::SCHEMA),
-        ("Send", "<r:Send><r:Stream Name=\"stdin\">QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB</r:Stream></r:Send>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
+        (
+            "Send",
+            "<r:Send><r:Stream Name=\"stdin\">QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB</r:Stream></r:Send>".to_owned(),
+            Fault::PLUGIN_BAD_ARGUMENTS,
+        ),
         ("Send", "<r:Send><r:Stream Name=\"stdout\">AA==</r:Stream></r:Send>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
-        ("Send", format!("<r:Send><r:Stream Name=\"stdin\" CommandId=\"{}\">AA==</r:Stream></r:Send>", Uuid::max()), Fault::UNEXPECTED_SELECTORS),
+        (
+            "Send",
+            format!("<r:Send><r:Stream Name=\"stdin\" CommandId=\"{}\">AA==</r:Stream></r:Send>", Uuid::max()),
+            Fault::UNEXPECTED_SELECTORS,
+        ),
         ("Send", "<r:Send><r:Stream Name=\"stdin\" CommandId=\"x\">AA==</r:Stream></r:Send>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
         ("Signal", format!("<r:Signal CommandId=\"{command}\"><r:Code>boom</r:Code></r:Signal>"), Fault::PLUGIN_BAD_ARGUMENTS),
         ("Signal", "<r:Signal><r:Code>powershell/signal/crtl_c</r:Code></r:Signal>".to_owned(), Fault::SCHEMA),
         ("Command", "<r:CommandLine CommandId=\"x\"><r:Command>dir</r:Command></r:CommandLine>".to_owned(), Fault::PLUGIN_BAD_ARGUMENTS),
-        ("Command", format!("<r:CommandLine CommandId=\"{command}\"><r:Arguments>AA==</r:Arguments></r:CommandLine>"), Fault::PLUGIN_BAD_ARGUMENTS),
-        ("Receive", format!("<r:Receive><r:DesiredStream CommandId=\"{}\">stdout</r:DesiredStream></r:Receive>", Uuid::max()), Fault::UNEXPECTED_SELECTORS),
+        (
+            "Command",
+            format!("<r:CommandLine CommandId=\"{command}\"><r:Arguments>AA==</r:Arguments></r:CommandLine>"),
+            Fault::PLUGIN_BAD_ARGUMENTS,
+        ),
+        (
+            "Receive",
+            format!("<r:Receive><r:DesiredStream CommandId=\"{}\">stdout</r:DesiredStream></r:Receive>", Uuid::max()),
+            Fault::UNEXPECTED_SELECTORS,
+        ),
         ("Disconnect", "<r:Disconnect/>".to_owned(), Fault::DISCONNECT_NOT_SUPPORTED),
         ("Reconnect", "<r:Reconnect/>".to_owned(), 2_150_858_771),
     ]
@@ -589,7 +317,13 @@ fn x09_requests_that_make_no_sense_do_not_hurt_the_shell() {
     assert_eq!(server.next_event(), None);
     server.finish(id, &PipelineEnd::Stopped, now);
     // The stream first; Done in an answer of its own, again and again; after terminate the command is unknown.
-    let receive = |n: u32| send(&format!("r{n}"), "Receive", &format!("<r:Receive><r:DesiredStream CommandId=\"{command}\">stdout</r:DesiredStream></r:Receive>"));
+    let receive = |n: u32| {
+        send(
+            &format!("r{n}"),
+            "Receive",
+            &format!("<r:Receive><r:DesiredStream CommandId=\"{command}\">stdout</r:DesiredStream></r:Receive>"),
+        )
+    };
     let mut texts = Vec::new();
     for n in 0..3 {
         let Handled::Answer(answer) = server.handle(&receive(n), now) else { panic!("held") };
@@ -618,7 +352,9 @@ fn failures_become_typed_errors() {
     };
     let html = "<html>no</html>";
     for status in [302, 401, 403, 404, 503, 500] {
-        assert!(matches!(http(status, html), ClientEvent::Broken(ClientError::Http { operation: Operation::Open, status: s, .. }) if s == status));
+        assert!(
+            matches!(http(status, html), ClientEvent::Broken(ClientError::Http { operation: Operation::Open, status: s, .. }) if s == status)
+        );
     }
     assert!(matches!(http(200, html), ClientEvent::Broken(ClientError::Protocol { .. })));
     let quota = Fault::new(Fault::QUOTA_SHELLS, "too many").envelope(None, "uuid:1");

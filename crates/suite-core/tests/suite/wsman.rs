@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 const ACTION: &str = "<a:Action s:mustUnderstand=\"true\">http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Receive</a:Action>";
 const MESSAGE: &str = "<a:MessageID>uuid:1</a:MessageID>";
-const RESOURCE: &str = "<w:ResourceURI s:mustUnderstand=\"true\">http://schemas.microsoft.com/powershell/Microsoft.Exchange</w:ResourceURI>";
+const RESOURCE: &str =
+    "<w:ResourceURI s:mustUnderstand=\"true\">http://schemas.microsoft.com/powershell/Microsoft.Exchange</w:ResourceURI>";
 const SELECTOR: &str = "<w:SelectorSet><w:Selector Name=\"ShellId\">AB</w:Selector></w:SelectorSet>";
 const BODY: &str = "<rsp:Receive><rsp:DesiredStream CommandId=\"C1\">stdout</rsp:DesiredStream></rsp:Receive>";
 
@@ -155,7 +156,10 @@ fn x07_sizes_and_times() {
     for wrong in ["PT0S", "-PT1S", "soon", ""] {
         assert_eq!(refused(&receive(&format!("<w:OperationTimeout>{wrong}</w:OperationTimeout>"))), Fault::INVALID_HEADER, "{wrong}");
     }
-    assert_eq!(parse(&receive("<w:OperationTimeout>P9999Y</w:OperationTimeout>")).unwrap().operation_timeout, Some(9_999 * 365 * 86_400_000));
+    assert_eq!(
+        parse(&receive("<w:OperationTimeout>P9999Y</w:OperationTimeout>")).unwrap().operation_timeout,
+        Some(9_999 * 365 * 86_400_000)
+    );
     assert_eq!(parse(&receive("")).unwrap().operation_timeout, None);
     for (text, size) in [("0", Some(0)), ("153600", Some(153_600)), ("99999999999999999999999", Some(usize::MAX))] {
         assert_eq!(parse(&receive(&format!("<w:MaxEnvelopeSize>{text}</w:MaxEnvelopeSize>"))).unwrap().max_envelope_size, size);
@@ -215,7 +219,9 @@ fn own_requests_are_read_back() {
     let read = |text: String| parse(&text).unwrap();
     let create = read(request::create(&Header { shell_id: None, ..HEADER }, "AB", "2.3", Some(900_000), b"blob"));
     assert_eq!((create.action, create.to.as_str(), create.shell_id), (Action::Create, HEADER.to, None));
-    assert!(matches!(create.body, RequestBody::Create(s) if s.creation == b"blob" && s.idle_timeout == Some(900_000) && s.shell_id.as_deref() == Some("AB")));
+    assert!(
+        matches!(create.body, RequestBody::Create(s) if s.creation == b"blob" && s.idle_timeout == Some(900_000) && s.shell_id.as_deref() == Some("AB"))
+    );
     let command = read(request::command(&HEADER, "C1", b"first"));
     assert_eq!(command.body, RequestBody::Command { command_id: Some("C1".to_owned()), arguments: vec![b"first".to_vec()] });
     let stream = StreamData { name: "pr".to_owned(), command_id: Some("C1".to_owned()), data: vec![1, 2, 3] };

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used)]
 mod counterparts;
 mod gateway;
+mod lab;
+mod kill;
 mod program;
 mod quickstart;
 mod same_objects;
+mod directory;
 mod store;

@@ -70,7 +70,7 @@ pub(crate) fn sign_in(lab: &LabProgram, application: &Application) -> (Http, Tok
         ca_pem: Some(std::fs::read(lab.text("ca_file")).unwrap()),
         is_lab: true,
     };
-    let identity = exops_auth::pem::read_identity(&std::fs::read(&application.pem).unwrap(), None).unwrap();
+    let identity = exops_auth::pem::read_identity(&std::fs::read(&application.pem).unwrap(), None, None).unwrap();
     let http = Http::new(&endpoint).unwrap();
     let tokens = TokenSource::new(http.clone(), endpoint, application.app_id.parse().unwrap(), Credential::Certificate(Arc::new(identity)));
     (http, tokens)

@@ -1,0 +1,224 @@
+//! `kill -9` of the lab under a load of writes over both transports: what was acknowledged is there, every change has its
+//! entry, and no entry claims a change that is not there.
+
+use std::time::{Duration, SystemTime};
+
+use exops_audit::{Ending, Entry};
+use exops_catalogue::{Catalogue, Command, Pipeline, UnknownNames, bind};
+use exops_client::{RemotePowerShellConnection, RestConnection, TokenSource};
+use exops_policy::TenantId;
+use exops_runspace::{Ended, Invocation, Record, Runspace, Step};
+use exops_store::{AuditQuery, Store};
+use exops_testkit::openssl;
+use futures_util::StreamExt;
+use uuid::Uuid;
+
+use crate::program::{Home, LabProgram};
+use crate::same_objects::sign_in;
+
+/// Kills in one run; a longer run sets `EXOPS_KILLS`.
+const KILLS: usize = 50;
+/// Writers, each on a mailbox of its own, by turns over REST and over remote PowerShell.
+const WRITERS: usize = 6;
+/// Of the kills, at least this share must have hit a write: an intent without outcome, or a write without answer.
+const HIT: f64 = 0.6;
+
+/// What one writer did in one round.
+struct Written {
+    acknowledged: Vec<String>,
+    /// Sent and never answered.
+    unanswered: Option<String>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives() {
+    if openssl().is_none() {
+        return;
+    }
+    let kills = std::env::var("EXOPS_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    let lab = LabProgram::start_in(Home::new(), &[]);
+    let application = lab.application("kill", &["Exchange Administrator"]);
+    let tenant = TenantId(lab.text("tenant_id").parse().unwrap());
+    let mailboxes = {
+        let (http, tokens) = sign_in(&lab, &application);
+        let (found, _) = run(&RestConnection::new(http, tokens.clone()), &tokens, Command::new("Get-Mailbox").with("ResultSize", 50)).await;
+        found.iter().map(|m| m.property("Guid").unwrap().display()).take(WRITERS).collect::<Vec<_>>()
+    };
+    assert_eq!(mailboxes.len(), WRITERS);
+    let mut home = lab.kill();
+    let (mut hit, mut acknowledged, mut open, mut unanswered) = (0, 0, 0, 0);
+    // What each mailbox must show at the next start.
+    let mut expected: Vec<String> = vec![String::new(); WRITERS];
+    for round in 0..kills {
+        let lab = LabProgram::start_in(home, &[]);
+        let (http, tokens) = sign_in(&lab, &application);
+        let rest = RestConnection::new(http.clone(), tokens.clone());
+        for (mailbox, value) in mailboxes.iter().zip(&expected) {
+            assert_eq!(read(&rest, &tokens, mailbox).await, *value, "round {round}, mailbox {mailbox} over REST");
+        }
+        if round + 1 == kills || round % 10 == 0 {
+            let powershell = RemotePowerShellConnection::new(http, tokens.clone());
+            for (mailbox, value) in mailboxes.iter().zip(&expected) {
+                assert_eq!(read(&powershell, &tokens, mailbox).await, *value, "round {round}, mailbox {mailbox} over remote PowerShell");
+            }
+            powershell.close().await;
+        }
+        let begun = now();
+        let writers = mailboxes.iter().enumerate().map(|(index, mailbox)| {
+            let (http, tokens) = sign_in(&lab, &application);
+            tokio::spawn(write_until_killed(http, tokens, round, index, mailbox.clone()))
+        });
+        let writers: Vec<_> = writers.collect();
+        // From "just opened" to "in full swing", never the same moment twice.
+        tokio::time::sleep(Duration::from_millis(40 + (round as u64 * 37) % 360)).await;
+        home = lab.kill();
+        let mut written = Vec::new();
+        for writer in writers {
+            let outcome = tokio::time::timeout(Duration::from_secs(60), writer).await;
+            written.push(outcome.expect("a writer ends when its server is gone").unwrap());
+        }
+
+        let store = Store::open(&home.path().join("lab").join("lab.sqlite")).await.unwrap();
+        let entries = entries(&store, tenant, begun).await;
+        verify_chain(&store, tenant).await;
+        store.close().await;
+        let without_outcome = entries.iter().filter(|e| e.outcome.is_none()).count();
+        for (index, written) in written.iter().enumerate() {
+            let claimed = claimed(&entries, &format!("r{round}-m{index}-"), &expected[index]);
+            let context = format!("round {round}, mailbox {index}: acknowledged {:?}, in the trail {claimed:?}", written.acknowledged);
+            // Everything acknowledged is in the trail, in order, and beyond it at most the one write that got no answer.
+            assert!(claimed.starts_with(&written.acknowledged), "{context}");
+            match (&claimed[written.acknowledged.len()..], &written.unanswered) {
+                ([], _) => {}
+                ([one], Some(sent)) => assert_eq!(one, sent, "{context}"),
+                _ => panic!("more changes than writes: {context}"),
+            }
+            if let Some(last) = claimed.last() {
+                expected[index].clone_from(last);
+            }
+        }
+        let lost = written.iter().filter(|w| w.unanswered.is_some()).count();
+        acknowledged += written.iter().map(|w| w.acknowledged.len()).sum::<usize>();
+        open += without_outcome;
+        unanswered += lost;
+        hit += usize::from(without_outcome > 0 || lost > 0);
+    }
+    // The last kill left something open: the next start closes it as unknown, and the values are as the trail says.
+    let lab = LabProgram::start_in(home, &[]);
+    let (http, tokens) = sign_in(&lab, &application);
+    let (rest, powershell) = (RestConnection::new(http.clone(), tokens.clone()), RemotePowerShellConnection::new(http, tokens.clone()));
+    for (mailbox, value) in mailboxes.iter().zip(&expected) {
+        assert_eq!(read(&rest, &tokens, mailbox).await, *value);
+        assert_eq!(read(&powershell, &tokens, mailbox).await, *value);
+    }
+    let home = lab.kill();
+    let store = Store::open(&home.path().join("lab").join("lab.sqlite")).await.unwrap();
+    let all = entries(&store, tenant, 0).await;
+    store.close().await;
+    assert!(all.iter().all(|e| e.outcome.is_some()), "the start closes what a kill left open");
+    let unknown = all.iter().filter(|e| e.outcome.as_ref().is_some_and(|o| matches!(o.ending, Ending::Unknown(_)))).count();
+    assert_eq!(unknown, open, "every entry that was found open is closed as unknown, and no other");
+    println!("{kills} kills, {hit} of them hit a write: {acknowledged} acknowledged, {unanswered} unanswered, {open} intents without outcome");
+    assert!(hit as f64 >= HIT * kills as f64, "only {hit} of {kills} kills hit a write");
+}
+
+async fn write_until_killed(http: exops_client::Http, tokens: TokenSource, round: usize, index: usize, mailbox: String) -> Written {
+    let connection: Box<dyn Runspace> = if index % 2 == 0 {
+        Box::new(RestConnection::new(http, tokens.clone()))
+    } else {
+        Box::new(RemotePowerShellConnection::new(http, tokens.clone()))
+    };
+    let mut written = Written { acknowledged: Vec::new(), unanswered: None };
+    for number in 0.. {
+        let value = format!("r{round}-m{index}-n{number}");
+        let command = Command::new("Set-Mailbox").with("Identity", mailbox.as_str()).with("CustomAttribute1", value.as_str());
+        let Ok(token) = tokens.token().await else { break };
+        let pipeline = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).unwrap();
+        let mut records = connection.invoke(Invocation::new(token.caller(), pipeline, Uuid::new_v4()));
+        let mut end = None;
+        while let Some(step) = records.next().await {
+            match step {
+                Step::Record(Record::Error(record)) => panic!("{value}: {record:?}"),
+                Step::Record(_) => {}
+                Step::Ended(ended) => end = Some(ended),
+            }
+        }
+        match end.expect("a stream ends with its end") {
+            Ended::Completed => written.acknowledged.push(value),
+            // Said to be unknown, or never begun; whether it was carried out is what the trail must tell.
+            Ended::OutcomeUnknown(_) | Ended::Unreachable(_) => {
+                written.unanswered = Some(value);
+                break;
+            }
+            other => panic!("{value}: {other:?}"),
+        }
+    }
+    written
+}
+
+async fn read(connection: &dyn Runspace, tokens: &TokenSource, mailbox: &str) -> String {
+    let (found, _) = run(connection, tokens, Command::new("Get-Mailbox").with("Identity", mailbox)).await;
+    assert_eq!(found.len(), 1);
+    found[0].property("CustomAttribute1").unwrap().display()
+}
+
+/// Output objects and warnings of a command that must succeed.
+async fn run(connection: &dyn Runspace, tokens: &TokenSource, command: Command) -> (Vec<std::sync::Arc<exops_psobject::PsObject>>, usize) {
+    let pipeline = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).unwrap();
+    let mut records = connection.invoke(Invocation::new(tokens.token().await.unwrap().caller(), pipeline, Uuid::new_v4()));
+    let (mut objects, mut warnings) = (Vec::new(), 0);
+    while let Some(step) = records.next().await {
+        match step {
+            Step::Record(Record::Output(value)) => objects.push(value.as_object().unwrap().clone()),
+            Step::Record(Record::Warning(_)) => warnings += 1,
+            Step::Record(Record::Error(record)) => panic!("{record:?}"),
+            Step::Record(_) => {}
+            Step::Ended(end) => assert_eq!(end, Ended::Completed),
+        }
+    }
+    (objects, warnings)
+}
+
+/// Entries since a time, oldest first.
+async fn entries(store: &Store, tenant: TenantId, since: i64) -> Vec<Entry> {
+    let query = AuditQuery { from: Some(since), ..AuditQuery::default() };
+    let (mut all, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = store.tenant(tenant).audit_search(&query, cursor, 500).await.unwrap();
+        all.extend(page.entries);
+        match page.next {
+            None => break,
+            next => cursor = next,
+        }
+    }
+    all.reverse();
+    all
+}
+
+/// New values that succeeded entries claim for one writer, in order; each must continue from the one before.
+fn claimed(entries: &[Entry], prefix: &str, before: &str) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    for entry in entries {
+        let Some(outcome) = entry.outcome.as_ref().filter(|o| o.ending == Ending::Succeeded) else { continue };
+        for change in outcome.changes.iter().filter(|c| c.property == "CustomAttribute1" && c.new.starts_with(prefix)) {
+            assert_eq!(change.old, *values.last().map_or(before, String::as_str), "{change:?} continues from the value before it");
+            values.push(change.new.clone());
+        }
+    }
+    values
+}
+
+async fn verify_chain(store: &Store, tenant: TenantId) {
+    let (mut records, mut after) = (Vec::new(), 0);
+    loop {
+        let page = store.tenant(tenant).audit_records(after, 1000).await.unwrap();
+        let Some((last, ..)) = page.last() else { break };
+        after = *last;
+        records.extend(page);
+    }
+    assert_eq!(exops_audit::verify(records.iter().map(|(_, body, link)| (body.as_slice(), *link))), Ok(()));
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
