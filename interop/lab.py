@@ -9,8 +9,11 @@ import msal
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
-# A proxy of the environment never stands between a counterpart and a lab on this machine.
+# What the environment says of the way to the internet does not hold for a lab on this machine: no proxy, and no other CA
+# (requests lets these variables win over a session's own CA).
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1,::1"
+for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    os.environ.pop(name, None)
 
 RESOURCE = "https://outlook.office365.com"
 

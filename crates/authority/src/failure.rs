@@ -70,13 +70,9 @@ pub(crate) fn assertion(error: &AssertionError, client_id: &str, now: i64) -> Fa
                  was not found., Thumbprint of key used by client: '{thumbprint}', Application '{client_id}'.]"
             ),
         ),
-        AssertionError::NoThumbprint => Failure::client(
-            700_027,
-            format!(
-                "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key \
-                 was not found., the assertion's header names no key (x5t#S256 or x5t). Application '{client_id}'.]"
-            ),
-        ),
+        AssertionError::NoThumbprint => {
+            Failure::request(5_002_723, "Invalid JWT token. Its header has no certificate thumbprint (x5t#S256 or x5t).")
+        }
         AssertionError::Signature { thumbprint, start, end } => Failure::client(
             700_027,
             format!(

@@ -29,9 +29,12 @@ pub(crate) fn find(asked: &str, own: &[String]) -> Option<Resource> {
     if own.iter().any(|base| base.eq_ignore_ascii_case(bare)) {
         return Some(Resource { app_id: EXCHANGE_APP_ID, audience: EXCHANGE_RESOURCE.to_owned() });
     }
-    let id = Uuid::try_parse(bare).ok();
-    let (_, app_id) = RESOURCES.into_iter().find(|(url, app_id)| url.eq_ignore_ascii_case(bare) || id == Some(*app_id))?;
-    Some(Resource { app_id, audience: asked.to_owned() })
+    if let Some((_, app_id)) = RESOURCES.into_iter().find(|(_, app_id)| Uuid::try_parse(bare).is_ok_and(|id| id == *app_id)) {
+        return Some(Resource { app_id, audience: app_id.to_string() });
+    }
+    let (url, app_id) = RESOURCES.into_iter().find(|(url, _)| url.eq_ignore_ascii_case(bare))?;
+    let slash = if bare.len() == asked.len() { "" } else { "/" };
+    Some(Resource { app_id, audience: format!("{url}{slash}") })
 }
 
 /// The service principals of the resources in a tenant. Their object ids are of that tenant alone.

@@ -68,6 +68,7 @@ async fn answer(
     body: &[u8],
 ) -> Response {
     let now = authority.seconds();
+    let headers = &with_request_id(headers, query.as_deref());
     if method != Method::POST {
         let text = format!("The endpoint only accepts POST requests. Received a {method} request.");
         let failure = Failure { status: StatusCode::METHOD_NOT_ALLOWED, ..Failure::request(900_561, text) };
@@ -83,6 +84,16 @@ async fn answer(
         Ok(granted) => success(version, &granted, headers, now),
         Err(failure) => failure.response(authority.base(headers), headers, now),
     }
+}
+
+/// The headers, with the `client-request-id` that some libraries put into the query.
+fn with_request_id(headers: &HeaderMap, query: Option<&str>) -> HeaderMap {
+    let mut headers = headers.clone();
+    let given = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(name, _)| name == "client-request-id");
+    if let Some(value) = given.and_then(|(_, value)| HeaderValue::from_str(&value).ok()) {
+        headers.entry("client-request-id").or_insert(value);
+    }
+    headers
 }
 
 /// A token that was granted.
@@ -125,6 +136,9 @@ pub(crate) fn no_store(response: &mut Response, request_id: Uuid, request: &Head
 /// Answers for a tenant segment that names nobody.
 pub(crate) fn unknown_tenant(tenant: &str) -> Failure {
     let shown: String = tenant.chars().filter(|c| c.is_ascii_graphic()).take(100).collect();
+    if Uuid::try_parse(&shown).is_ok_and(|id| id.is_nil()) {
+        return Failure::request(900_021, format!("Requested tenant identifier '{shown}' is not valid."));
+    }
     let is_name = shown.contains('.') && shown.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
     if is_name || Uuid::try_parse(&shown).is_ok() {
         return Failure::request(
@@ -224,6 +238,11 @@ fn asked_resource(version: Version, form: &Form) -> Result<String, Failure> {
             70_011,
             format!("The provided value for the input parameter 'scope' isn't valid. The scope {} names no resource.", shorten(scope)),
         )),
+        [one] if one.trim_start_matches('/') == ".default" => {
+            let text =
+                format!("The provided value for the input parameter 'scope' isn't valid. The scope {} names no resource.", shorten(one));
+            Err(invalid(70_011, text))
+        }
         [one] => one.strip_suffix("/.default").map(str::to_owned).ok_or_else(|| {
             invalid(
                 1_002_012,
@@ -274,10 +293,22 @@ async fn authenticate(
                 Some(RegisteredKey { key_id: c.id, sha1, sha256, key, start: c.starts, end: c.ends })
             });
             let keys: Vec<RegisteredKey> = keys.collect();
-            let audience = |audience: &str| is_own_audience(authority, tenant, audience);
             let client_id = app_id.to_string();
-            let expected = Expected { client_id: &client_id, keys: &keys, audience: &audience, strict: authority.strict };
-            assertion::verify(presented, &expected, now).map_err(|error| failure::assertion(&error, &client_id, now))?;
+            let verified = {
+                let audience = |audience: &str| is_own_audience(authority, tenant, audience);
+                let expected = Expected { client_id: &client_id, keys: &keys, audience: &audience, strict: authority.strict };
+                assertion::verify(presented, &expected, now).map_err(|error| failure::assertion(&error, &client_id, now))?
+            };
+            // Released libraries send one assertion for every scope until it nears its end, so only strict reading
+            // takes each once.
+            if authority.strict {
+                let (jti, until) = (verified.jti.unwrap_or_default(), verified.expires.saturating_add(assertion::SKEW));
+                let store = authority.store.tenant(tenant.id);
+                let fresh = store.redeem_assertion(application, &jti, until, now).await.map_err(|e| Failure::internal(&e.to_string()))?;
+                if !fresh {
+                    return Err(Failure::request(50_027, "JWT token is invalid or malformed. The assertion was presented before."));
+                }
+            }
             Ok(ClientCredential::Certificate)
         }
         (None, Some(presented)) => {
@@ -303,24 +334,23 @@ async fn authenticate(
 }
 
 /// Whether an assertion's audience means this service and tenant: the token URLs under every base and spelling of the
-/// tenant; unless strict also the issuers and the shared segments, which released libraries and older documents use.
+/// tenant, letter by letter; unless strict also in another case, the issuers and the shared segments, which released
+/// libraries and older documents use.
 fn is_own_audience(authority: &Authority, tenant: &Tenant, audience: &str) -> bool {
-    let names_tenant = |segment: &str| authority.tenant(segment).is_some_and(|t| t.id == tenant.id);
-    let shared = |segment: &str| ["common", "organizations"].iter().any(|s| s.eq_ignore_ascii_case(segment));
-    if !authority.strict && audience == access_token::issuer(tenant.id.0) {
+    let lenient = !authority.strict;
+    let same = |a: &str, b: &str| if lenient { a.eq_ignore_ascii_case(b) } else { a == b };
+    let names_tenant = |segment: &str| same(segment, &tenant.id.to_string()) || tenant.domains.iter().any(|d| same(segment, d));
+    let shared = |segment: &str| lenient && (same(segment, "common") || same(segment, "organizations"));
+    if lenient && audience == access_token::issuer(tenant.id.0) {
         return true;
     }
     authority.bases.iter().any(|base| {
-        let Some(rest) = audience.get(base.len()..).filter(|_| audience.get(..base.len()).is_some_and(|a| a.eq_ignore_ascii_case(base)))
-        else {
-            return false;
-        };
-        let segments: Vec<&str> = rest.split('/').skip(1).collect();
-        match segments.as_slice() {
-            [segment, "oauth2", "token"] | [segment, "oauth2", "v2.0", "token"] => {
-                names_tenant(segment) || (!authority.strict && shared(segment))
-            }
-            [segment] | [segment, ""] | [segment, "v2.0"] => !authority.strict && names_tenant(segment),
+        let path = audience.split_at_checked(base.len()).filter(|(start, _)| same(start, base));
+        // What follows the base must begin a path: a longer port or host name is somebody else's.
+        let Some(path) = path.and_then(|(_, rest)| rest.strip_prefix('/')) else { return false };
+        match path.split('/').collect::<Vec<_>>().as_slice() {
+            [segment, "oauth2", "token"] | [segment, "oauth2", "v2.0", "token"] => names_tenant(segment) || shared(segment),
+            [segment] | [segment, ""] | [segment, "v2.0"] => lenient && names_tenant(segment),
             _ => false,
         }
     })
@@ -345,9 +375,15 @@ impl Form {
         // Another content type is not read at all: the first parameter is then missing, as the real service says.
         let body = if is_form { body } else { &[] };
         let parameters: Vec<(String, SecretString)> = form_urlencoded::parse(body)
-            .take(PARAMETERS)
+            .take(PARAMETERS + 1)
             .map(|(name, value)| (name.into_owned(), SecretString::from(value.into_owned())))
             .collect();
+        if parameters.len() > PARAMETERS {
+            return Err(Failure::request(
+                9_000_411,
+                format!("The request is not properly formatted. It has more than {PARAMETERS} parameters."),
+            ));
+        }
         let (client_id, client_secret) = basic(headers)?.map_or((None, None), |(id, secret)| (Some(id), Some(secret)));
         let in_query: Vec<String> = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).map(|(n, _)| n.into_owned()).collect();
         for name in DECISIVE {

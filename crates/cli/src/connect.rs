@@ -1,5 +1,7 @@
 //! `exops connect` and `exops disconnect`.
 
+use std::path::PathBuf;
+
 use exops_catalogue::{Catalogue, Command, Pipeline, UnknownNames, bind};
 use exops_client::{RestConnection, Token};
 use exops_lab::Bootstrap;
@@ -89,7 +91,12 @@ fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
 }
 
 fn credential(options: &Connect) -> Result<(exops_client::Credential, SavedCredential), Failure> {
-    match (&options.certificate_thumbprint, &options.certificate_file_path) {
+    // A thumbprint on the command line goes before a file in the environment.
+    let file = options
+        .certificate_file_path
+        .clone()
+        .or_else(|| std::env::var_os("EXOPS_CERTIFICATE").filter(|v| !v.is_empty()).map(PathBuf::from));
+    match (&options.certificate_thumbprint, &file) {
         (Some(thumbprint), _) => {
             let store = options.store.as_ref().map(|s| std::path::absolute(s).map_err(|e| file_failure("use", s, &e))).transpose()?;
             let credential = cert::from_store(thumbprint, store.as_deref())?;

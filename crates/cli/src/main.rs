@@ -7,6 +7,7 @@ mod connect;
 mod dialect;
 mod exit;
 mod failure;
+mod host;
 mod lab;
 mod options;
 mod output;

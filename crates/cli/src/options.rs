@@ -182,10 +182,10 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "DOMAIN", env = "EXOPS_ORGANIZATION")]
     pub organization: Option<String>,
     /// A certificate in the store, by SHA-1 thumbprint
-    #[arg(long, alias = "thumbprint", value_name = "HEX", conflicts_with = "certificate_file_path")]
+    #[arg(long, alias = "thumbprint", value_name = "HEX")]
     pub certificate_thumbprint: Option<String>,
-    /// A PFX or PEM file with certificate and key
-    #[arg(long, alias = "certificate", value_name = "FILE", env = "EXOPS_CERTIFICATE")]
+    /// A PFX or PEM file with certificate and key [env: EXOPS_CERTIFICATE=]
+    #[arg(long, alias = "certificate", value_name = "FILE", conflicts_with = "certificate_thumbprint")]
     pub certificate_file_path: Option<PathBuf>,
     /// A file whose first line is the password; without it the terminal asks [env: EXOPS_CERTIFICATE_PASSWORD_FILE=]
     #[arg(long, value_name = "FILE")]

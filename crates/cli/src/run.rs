@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::output::{Format, Output, printable};
 use crate::profile::{self, Profile};
 use crate::session::Session;
-use crate::{output_failure, suggest, tell, words};
+use crate::{host, output_failure, suggest, tell, words};
 
 /// How long closing may take when nobody reads any more.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     let caller = session.tokens.token().await?.caller();
     let connection = session.connection(line.transport);
     let correlation_id = Uuid::new_v4();
-    let invocation = Invocation::new(caller, bound, correlation_id);
+    let invocation = Invocation { host: host::terminal(), ..Invocation::new(caller, bound, correlation_id) };
 
     let terminal = std::io::stdout().is_terminal();
     let explicit = line.global.output;
@@ -206,7 +206,14 @@ impl Sent {
                 }
             }
             (Exit::Refused, _) => {
-                failure.message = format!("{} is not granted to this application: {}", self.cmdlet, failure.message);
+                failure.code = "NotGranted".to_owned();
+                failure.message = match self.parameters.iter().find(|p| record.message.contains(&format!("'{p}'"))) {
+                    Some(parameter) => format!("{} -{parameter} is not granted to this application", self.cmdlet),
+                    None => format!("{} is not granted to this application", self.cmdlet),
+                };
+                if failure.hint.is_empty() {
+                    failure.hint = "no role of the application grants it; 'exops status' shows its roles".to_owned();
+                }
             }
             (Exit::Cmdlet, _) if failure.hint.is_empty() => {
                 let shown = self.identity.as_deref().unwrap_or_default();

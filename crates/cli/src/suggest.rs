@@ -1,6 +1,6 @@
 //! Names near a mistyped one.
 
-/// At most three of `names` that are close to `wanted`, nearest first.
+/// At most three of `names`: those nearest to `wanted`, where they are close.
 pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = wanted.to_ascii_lowercase();
     let limit = (wanted.len() / 4).clamp(1, 4);
@@ -10,7 +10,8 @@ pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Ve
         .filter(|(d, _)| *d <= limit)
         .collect();
     found.sort();
-    found.into_iter().take(3).map(|(_, n)| n).collect()
+    let nearest = found.first().map_or(0, |(d, _)| *d);
+    found.into_iter().take_while(|(d, _)| *d == nearest).take(3).map(|(_, n)| n).collect()
 }
 
 /// "did you mean A or B?", or nothing.

@@ -2,7 +2,7 @@
 //!
 //! * [`Directory`] is a runspace over the rows of one tenant. It runs one cmdlet a pipeline, and only with a permit for
 //!   exactly that bound command; a change also needs the audit intent under which it runs.
-//! * What nouns look like and which cmdlets and parameters serve them is data: [`nouns`]. A parameter that is not
+//! * What nouns look like and which cmdlets and parameters serve them is data: [`mod@nouns`]. A parameter that is not
 //!   served is refused by name before anything happens.
 //! * A change is one transaction of the store: the object is read again by its immutable id, checked, written, and its
 //!   audit outcome with it.
@@ -114,7 +114,7 @@ impl Directory {
         Self(Arc::new(Inner { store: store.tenant(tenant), organization, server, clock: now, catalogue: OnceLock::new() }))
     }
 
-    /// Replaces the clock (Unix milliseconds): for tests that need fixed times.
+    /// Replaces the clock (Unix milliseconds), right after [`Directory::new`]: for tests that need fixed times.
     #[must_use]
     pub fn with_clock(self, clock: fn() -> i64) -> Self {
         match Arc::try_unwrap(self.0) {

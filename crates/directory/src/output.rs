@@ -50,6 +50,8 @@ impl Output {
     /// A stream of records and the end that writes it.
     pub(crate) fn open(command: &BoundCommand, origin: Origin, stop: StopToken, limit: Option<Duration>) -> (Self, RecordStream) {
         let (records, mut receiver) = mpsc::channel(QUEUE);
+        // A run that broke off (a defect: it panicked) still ends, so that nobody waits for it for ever.
+        let mut broken_off = Some(Step::Ended(Ended::Failed(origin.storage(&"it broke off"))));
         let output = Self {
             records,
             stop,
@@ -58,7 +60,17 @@ impl Output {
             on_error: Preference::of(command, "ErrorAction"),
             on_warning: Preference::of(command, "WarningAction"),
         };
-        (output, Box::pin(futures_util::stream::poll_fn(move |context| receiver.poll_recv(context))))
+        let steps = futures_util::stream::poll_fn(move |context| {
+            receiver.poll_recv(context).map(|step| match step {
+                Some(end @ Step::Ended(_)) => {
+                    broken_off = None;
+                    Some(end)
+                }
+                None => broken_off.take(),
+                record => record,
+            })
+        });
+        (output, Box::pin(steps))
     }
 
     /// What errors of this run name.

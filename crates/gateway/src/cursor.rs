@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use exops_adminapi::{Page, PageWriter, ResponseFormat};
-use exops_psobject::{ErrorRecord, Value};
+use exops_psobject::{ErrorCategory, ErrorRecord, Value};
 use exops_runspace::{Ended, Record, RecordStream, Step};
 use futures_util::StreamExt as _;
 use uuid::Uuid;
 
-use crate::session::internal_error;
+use crate::session::{RUN_LIMIT, internal_error};
 
 /// Milliseconds after which an untouched cursor is gone; the real service names the same time.
 const LIFE: i64 = 30 * 60 * 1000;
@@ -75,8 +75,18 @@ impl Cursor {
         Self { records, shape, ahead: None, page: 0, last: None, finished: false }
     }
 
-    /// Makes the next page. `id` is where the rest will be found; answers whether there is a rest.
+    /// Makes the next page, for as long as a cmdlet may run. `id` is where the rest will be found; answers whether
+    /// there is a rest.
     pub(crate) async fn make(&mut self, id: Uuid) -> (Made, bool) {
+        let made = tokio::time::timeout(RUN_LIMIT, self.gather(id)).await;
+        made.unwrap_or_else(|_| {
+            let text = format!("the command ran longer than {} minutes and was stopped", RUN_LIMIT.as_secs() / 60);
+            let record = ErrorRecord::new("System.TimeoutException", text, ErrorCategory::OperationTimeout, "OperationTimeout");
+            (Made::Error { first: None, end: Ended::Failed(Box::new(record)), warnings: Vec::new() }, false)
+        })
+    }
+
+    async fn gather(&mut self, id: Uuid) -> (Made, bool) {
         let select: Vec<&str> = self.shape.select.iter().map(String::as_str).collect();
         let mut writer = PageWriter::new(&self.shape.context, self.shape.format, &select);
         let mut beside = Page::default();
@@ -187,9 +197,10 @@ impl Cursors {
         // Two requests for one page at the same time: the second waits and gets the first one's bytes.
         let mut cursor = cursor.lock().await;
         if let Some((made_page, made)) = cursor.last.as_ref().map(|made| (cursor.made_page(), made))
-            && made_page == page {
-                return Some(Arc::clone(made));
-            }
+            && made_page == page
+        {
+            return Some(Arc::clone(made));
+        }
         if cursor.finished || cursor.page != page {
             return None;
         }

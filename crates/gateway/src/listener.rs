@@ -92,9 +92,10 @@ impl Gateway {
                     _ = closed.changed() => None,
                 };
                 if let Some(connection) = connection
-                    && let Err(error) = watcher.watch(connection).await {
-                        tracing::debug!(%peer, %error, "connection ended");
-                    }
+                    && let Err(error) = watcher.watch(connection).await
+                {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
             });
         }
         drop(listener);

@@ -7,7 +7,7 @@ use axum::body::Body;
 use exops_adminapi::{PAGE_SIZE, ResponseFormat, error_body, forbidden_body, link, parse_invoke};
 use exops_catalogue::{Argument, Command, Pipeline};
 use exops_policy::Caller;
-use exops_psobject::{ErrorCategory, ErrorRecord, Limits};
+use exops_psobject::{ErrorRecord, Limits};
 use exops_runspace::{Confirm, Ended, Fault, StopToken};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::cursor::{Cursor, Cursors, Made, Shape};
-use crate::session::{Call, RUN_LIMIT, SessionLayer};
+use crate::session::{Call, SessionLayer};
 use crate::{Authenticator, Clock, Scheme, answer};
 
 /// Longest request body: pictures and rule collections travel in parameters.
@@ -136,11 +136,10 @@ impl Rest {
         let Some(format) = ResponseFormat::from_header(text(headers, "X-ResponseFormat").unwrap_or_default()) else {
             return answer::error(400, "BadRequest", "X-ResponseFormat is 'json' or 'clixml'");
         };
-        let cmdlet = invoke.cmdlet.clone();
         let arguments = invoke.parameters.into_iter().map(|(name, value)| Argument { name: Some(name), value: Some(value), glued: true });
         let command = Command { name: invoke.cmdlet, arguments: arguments.collect(), ..Command::default() };
         let owner = (caller.tenant.0, caller.principal.object_id());
-        let paged = match self.layer.has_result_size(&caller, &cmdlet).await {
+        let paged = match self.layer.has_result_size(&caller, &command.name).await {
             Ok(paged) => paged,
             Err(fault) => return fault_response(&fault),
         };
@@ -154,29 +153,18 @@ impl Rest {
             select: query_value(query, "$select").map(|s| s.split(',').map(str::to_owned).collect()).unwrap_or_default(),
             size: if paged { size } else { WHOLE_RESULT },
         };
-        let stop = StopToken::new();
         let call = Call {
             caller,
             pipeline: Pipeline::from(command),
             input: Vec::new(),
             on_confirm: Confirm::ReportOnly,
             host: None,
-            stop: stop.clone(),
+            stop: StopToken::new(),
             correlation_id: request_id,
         };
         let mut cursor = Cursor::new(self.layer.run(call).await, shape);
         let id = Uuid::new_v4();
-        let Ok((made, more)) = tokio::time::timeout(RUN_LIMIT, cursor.make(id)).await else {
-            stop.stop();
-            let mut record = ErrorRecord::new(
-                "System.TimeoutException",
-                format!("{cmdlet} ran longer than {} minutes and was stopped", RUN_LIMIT.as_secs() / 60),
-                ErrorCategory::OperationTimeout,
-                "OperationTimeout",
-            );
-            record.activity = cmdlet.into();
-            return answer::envelope(error_body(&record, &[]));
-        };
+        let (made, more) = cursor.make(id).await;
         if more {
             self.cursors.keep(id, owner, cursor, (self.clock)());
         }

@@ -226,17 +226,24 @@ async fn run(
     first_error: &mut Option<String>,
 ) -> Ended {
     let mut records = runspace.invoke(invocation);
-    while let Some(step) = records.next().await {
+    loop {
+        let step = tokio::select! {
+            step = records.next() => step,
+            () = sender.closed(), if !stop.is_stopped() => {
+                stop.stop();
+                continue;
+            }
+        };
         match step {
-            Step::Ended(end) => return end,
-            Step::Record(record) => {
+            Some(Step::Ended(end)) => return end,
+            Some(Step::Record(record)) => {
                 if let (Record::Error(error), None) = (&record, &first_error) {
                     *first_error = Some(error.message.to_string());
                 }
-                if sender.send(Step::Record(record)).await.is_err() {
-                    stop.stop();
-                }
+                // Nobody listens any more: the rest is read to its end and dropped.
+                let _ = sender.send(Step::Record(record)).await;
             }
+            None => break,
         }
     }
     Ended::Failed(Box::new(internal_error("the command ended without a result")))

@@ -155,9 +155,10 @@ impl Shells {
     fn open_again(self: &Arc<Self>, shell: &Arc<Shell>, request: &Request, caller: &Caller) -> HttpAnswer {
         if shell.owner == owner(caller)
             && let Handled::Answer(answer) = shell.lock().session.handle(request, self.now())
-                && answer.status == 200 {
-                    return answer;
-                }
+            && answer.status == 200
+        {
+            return answer;
+        }
         let fault = WsmanFault::new(WsmanFault::UNEXPECTED_SELECTORS, format!("The shell id {} is in use: choose another one.", shell.id));
         fault_answer(&fault, Some(&request.message_id), Uuid::new_v4())
     }

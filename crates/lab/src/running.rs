@@ -220,14 +220,14 @@ impl RunningLab {
             () = self.asked.notified() => None,
             end = &mut self.server => Some(end),
         };
-        let removed = self.ready_files.remove();
         drop(self.stopper.take());
         let end = match broken {
             Some(end) => end.and(Ok(true)),
             None => (&mut self.server).await.and(Ok(false)),
         };
         self.store.close().await;
-        let removed = removed.and(self.folder.leave());
+        // The ready file goes last: who waits for that may start the next lab on this folder.
+        let removed = self.ready_files.remove().and(self.folder.leave());
         match end {
             Ok(false) => removed,
             Ok(true) => Err(LabError::part("the listener", "it ended by itself")),

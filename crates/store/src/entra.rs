@@ -393,7 +393,7 @@ impl TenantStore {
         query.fetch_all(&mut *self.store.read().await?).await?.iter().map(app_role_assignment).collect()
     }
 
-    /// Takes an app role away from a principal, or (`on_resource`) by the resource's list. `false` when there is none.
+    /// Takes an app role away. `false` when there is no such assignment.
     ///
     /// # Errors
     /// When it could not be written.
@@ -437,6 +437,26 @@ impl TenantStore {
     /// When it could not be written.
     pub async fn remove_role_assignment(&self, assignment: Uuid) -> Result<bool, StoreError> {
         self.remove_by_id("DELETE FROM role_assignments WHERE tenant = $1 AND id = $2", assignment).await
+    }
+
+    /// Uses up the name of a client assertion, durably: `false` when it was used before. It is kept until `expires`; `now`
+    /// and `expires` are Unix seconds.
+    ///
+    /// # Errors
+    /// When it could not be written: then the assertion must not count.
+    pub async fn redeem_assertion(&self, application: Uuid, jti: &str, expires: i64, now: i64) -> Result<bool, StoreError> {
+        let (tenant, jti) = (self.key(), jti.to_owned());
+        self.store
+            .write(move |connection| {
+                Box::pin(async move {
+                    let over = "DELETE FROM assertions WHERE tenant = $1 AND expires < $2";
+                    sqlx::query(over).bind(&tenant).bind(now).execute(&mut *connection).await?;
+                    let sql = "INSERT INTO assertions (tenant, application, jti, expires) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+                    let query = sqlx::query(sql).bind(&tenant).bind(key(application)).bind(jti).bind(expires);
+                    Ok(query.execute(connection).await?.rows_affected() > 0)
+                })
+            })
+            .await
     }
 
     async fn remove_by_id(&self, sql: &'static str, row: Uuid) -> Result<bool, StoreError> {

@@ -8,6 +8,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "directory and audit", include_str!("../migrations/0001_directory_and_audit.sql")),
     (2, "entra", include_str!("../migrations/0002_entra.sql")),
+    (3, "assertions", include_str!("../migrations/0003_assertions.sql")),
 ];
 
 pub(crate) fn migrator() -> Migrator {

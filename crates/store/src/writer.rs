@@ -56,7 +56,8 @@ impl Writer {
             })
         });
         self.0.send(job).await.map_err(|_| StoreError::Closed)?;
-        receiver.await.map_err(|_| StoreError::Closed)?
+        // Not answered: the transaction did not begin, or the operation panicked. The log has the reason.
+        receiver.await.map_err(|_| StoreError::NotCommitted("it was given up before the commit; see the log".to_owned()))?
     }
 }
 

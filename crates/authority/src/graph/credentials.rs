@@ -45,6 +45,11 @@ fn read_key(item: &Value, present: &[Credential], now: i64) -> Result<Credential
         .map_err(|_| invalid("KeyCredentialsInvalidValue", "Key credential value is invalid: it is not base64."))?;
     let certificate = Certificate::from_der(&der)
         .map_err(|error| invalid("KeyCredentialsInvalidValue", &format!("Key credential value is invalid: {error}.")))?;
+    if certificate.is_rsa() && certificate.key_bits() < 2048 {
+        let message =
+            format!("Key credential value is invalid: its RSA key has {} bits, at least 2048 are needed.", certificate.key_bits());
+        return Err(invalid("KeyCredentialsInvalidValue", &message));
+    }
     let instant = |name: &str| text(name).map(|t| t.parse::<Timestamp>().map(Timestamp::as_second));
     let starts = match instant("startDateTime") {
         None => certificate.not_before().max(0),

@@ -32,7 +32,7 @@ impl Table {
         if self.columns.is_empty() {
             self.columns = columns(value, &self.noun);
         }
-        let row = self.columns.iter().map(|c| text(value, c)).collect();
+        let row: Vec<String> = self.columns.iter().map(|c| text(value, c)).collect();
         if self.begun {
             return self.row(&row, out);
         }
@@ -58,7 +58,7 @@ impl Table {
         }
         let heads = self.columns.clone();
         self.row(&heads, out)?;
-        let rules = heads.iter().zip(&self.widths).map(|(h, w)| "-".repeat(h.chars().count().min(*w))).collect();
+        let rules: Vec<String> = heads.iter().zip(&self.widths).map(|(h, w)| "-".repeat(h.chars().count().min(*w))).collect();
         self.row(&rules, out)?;
         rows.iter().try_for_each(|row| self.row(row, out))
     }

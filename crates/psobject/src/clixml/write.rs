@@ -46,11 +46,29 @@ struct Writer<'o> {
     objects: HashMap<*const PsObject, u32>,
     recent: Vec<(TypeNames, u32)>,
     types: HashMap<TypeNames, u32>,
+    next_types: u32,
+    /// What was declared inside the containers that are open now.
+    scope: Vec<Declared>,
+}
+
+/// An id that holds until the container ends in which it was given.
+enum Declared {
+    Types(TypeNames),
+    Object(*const PsObject),
 }
 
 impl<'o> Writer<'o> {
     fn new(out: &'o mut String) -> Self {
-        Self { out, depth: 0, next_object: 0, objects: HashMap::new(), recent: Vec::new(), types: HashMap::new() }
+        Self {
+            out,
+            depth: 0,
+            next_object: 0,
+            objects: HashMap::new(),
+            recent: Vec::new(),
+            types: HashMap::new(),
+            next_types: 0,
+            scope: Vec::new(),
+        }
     }
 
     /// `<tag`, and the name where there is one.
@@ -136,6 +154,7 @@ impl<'o> Writer<'o> {
                 return;
             }
             self.objects.insert(Arc::as_ptr(object), id);
+            self.scope.push(Declared::Object(Arc::as_ptr(object)));
         }
         self.next_object += 1;
         self.depth += 1;
@@ -151,12 +170,14 @@ impl<'o> Writer<'o> {
             Base::List(kind, items) => self.list(*kind, items),
             Base::Dictionary(entries) => {
                 self.out.push_str("<DCT>");
-                for (key, value) in entries {
-                    self.out.push_str("<En>");
-                    self.value(Some("Key"), key);
-                    self.value(Some("Value"), value);
-                    self.out.push_str("</En>");
-                }
+                self.container(|writer| {
+                    for (key, value) in entries {
+                        writer.out.push_str("<En>");
+                        writer.value(Some("Key"), key);
+                        writer.value(Some("Value"), value);
+                        writer.out.push_str("</En>");
+                    }
+                });
                 self.out.push_str("</DCT>");
             }
         }
@@ -179,10 +200,22 @@ impl<'o> Writer<'o> {
             return;
         }
         self.out.push('>');
-        for item in items {
-            self.value(None, item);
-        }
+        self.container(|writer| items.iter().for_each(|item| writer.value(None, item)));
         self.close(tag);
+    }
+
+    /// Ids that are given inside a container are not referred to from outside it. The protocol allows it, but pypsrp
+    /// leaves the containers of an object unread, and then fails on an id that it never saw.
+    fn container(&mut self, write: impl FnOnce(&mut Self)) {
+        let (outside, recent) = (self.scope.len(), self.recent.len());
+        write(self);
+        self.recent.truncate(recent);
+        for declared in self.scope.drain(outside..) {
+            match declared {
+                Declared::Types(names) => drop(self.types.remove(&names)),
+                Declared::Object(object) => drop(self.objects.remove(&object)),
+            }
+        }
     }
 
     fn members(&mut self, tag: &str, properties: &Properties) {
@@ -209,8 +242,10 @@ impl<'o> Writer<'o> {
             let _ = write!(self.out, "<TNRef RefId=\"{id}\"/>");
             return;
         }
-        let id = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
+        let id = self.next_types;
+        self.next_types += 1;
         self.types.insert(names.clone(), id);
+        self.scope.push(Declared::Types(names.clone()));
         if self.recent.len() < RECENT_CHAINS {
             self.recent.push((names.clone(), id));
         }

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use exops_auth::{issue, pfx};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use crate::program::{Home, LabProgram, Run};
@@ -75,7 +76,8 @@ fn errors_of_signing_in() {
     // Wrong PFX password.
     let identity = issue::self_signed("CN=with password", 30, now()).expect("a certificate");
     let file = home.path().join("with-password.pfx");
-    std::fs::write(&file, pfx::write(&identity, Some(&"correct horse".into())).expect("a PFX")).expect("a file");
+    let content = pfx::write(&identity, Some(&"correct horse".into())).expect("a PFX");
+    std::fs::write(&file, content.expose_secret()).expect("a file");
     let password = home.path().join("wrong-password").to_string_lossy().into_owned();
     std::fs::write(&password, "wrong horse\n").expect("a file");
     let file = file.to_string_lossy().into_owned();

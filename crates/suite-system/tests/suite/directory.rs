@@ -63,7 +63,7 @@ impl Organisation {
     /// Binds, gets a permit, writes the intent of a change, as the session layer does.
     async fn invocation(&self, command: Command) -> Invocation {
         let pipeline =
-            bind(&*self.directory.catalogue(&self.caller).await.unwrap(), &Pipeline::from(command), UnknownNames::Refuse).unwrap();
+            bind(&self.directory.catalogue(&self.caller).await.unwrap(), &Pipeline::from(command), UnknownNames::Refuse).unwrap();
         let mut invocation = Invocation::new(self.caller.clone(), pipeline.clone(), Uuid::from_u128(42));
         let Some(Stage::Cmdlet(bound)) = pipeline.stages.first() else { panic!("{pipeline:?}") };
         invocation.permit = Some(permit(&self.caller, &bound.cmdlet.name, bound.digest()));
@@ -587,7 +587,7 @@ async fn without_the_right_permit_and_intent_nothing_happens() {
         assert!(matches!(&ran.end, Ended::Refused(r) if r.message.contains(&format!("'{name}'"))), "{ran:?}");
     }
     let get = Pipeline { commands: vec![command("Get-Mailbox"), command("Set-Mailbox").with("CustomAttribute1", "x")] };
-    let pipeline = bind(&*organisation.directory.catalogue(&organisation.caller).await.unwrap(), &get, UnknownNames::Refuse).unwrap();
+    let pipeline = bind(&organisation.directory.catalogue(&organisation.caller).await.unwrap(), &get, UnknownNames::Refuse).unwrap();
     let mut piped = organisation.invocation(command("Get-Mailbox")).await;
     piped.pipeline = pipeline;
     assert!(matches!(collect(&organisation.directory, piped).await.end, Ended::Refused(r) if r.message.contains("piping")));

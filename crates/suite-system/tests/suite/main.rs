@@ -1,6 +1,8 @@
 //! Tests of tiers 2 and above, of the binary and of real counterparts.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used)]
+mod authority;
+mod cli;
 mod counterparts;
 mod gateway;
 mod lab;

@@ -31,7 +31,8 @@ fn object(number: u128, name: &str) -> (Object, Vec<Identity>, Vec<PropertyIndex
     let identity = |kind: &str, value: String, exclusive| Identity { kind: kind.to_owned(), value, exclusive };
     let identities = vec![identity("proxy", format!("{name}@contoso.com"), true), identity("name", name.to_owned(), false)];
     let index = |property: &str, value| PropertyIndex { property: property.to_owned(), value };
-    let indexes = vec![index("Alias", IndexValue::Text(name.to_owned())), index("Hidden", IndexValue::Number(i64::from(number % 2 == 0)))];
+    let indexes =
+        vec![index("Alias", IndexValue::Text(name.to_owned())), index("Hidden", IndexValue::Number(i64::from(number.is_multiple_of(2))))];
     (object, identities, indexes)
 }
 
@@ -120,6 +121,10 @@ async fn writes_share_commits_and_survive_reopening() {
         other => panic!("{other}"),
     }
     assert_eq!(tenant.object(Uuid::from_u128(902)).await.unwrap(), None);
+    // Nor does one that panics take the writer with it.
+    let error = tenant.change_object(Uuid::from_u128(1), |_| -> Change<()> { panic!("a defect in a change") }).await.unwrap_err();
+    assert!(matches!(error, StoreError::NotCommitted(_)), "{error}");
+    tenant.set_setting("still", b"here").await.unwrap();
     store.close().await;
     assert!(matches!(tenant.object(Uuid::from_u128(1)).await, Err(StoreError::Closed)));
     assert!(matches!(tenant.set_setting("a", b"b").await, Err(StoreError::Closed)));

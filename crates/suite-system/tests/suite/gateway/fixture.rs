@@ -1,0 +1,232 @@
+//! A gateway over a scripted runspace, with a client and a key that signs tokens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use exops_audit::Entry;
+use exops_auth::token::{ClientCredential, Grant, KeySet, SigningKey, mint};
+use exops_catalogue::{Catalogue, Cmdlet, ConfirmImpact, Parameter, ParameterKind, SetMembership};
+use exops_gateway::{Gateway, GatewayConfig, Tenant, tls_config};
+use exops_policy::{Caller, DirectoryRole, EXCHANGE_MANAGE_AS_APP, RoleModel};
+use exops_runspace::{BoxFuture, Ended, Fault, Invocation, Record, RecordStream, Runspace};
+use exops_store::{AuditQuery, Store};
+use exops_testkit::{Act, ORGANIZATION, ScriptedRunspace, TENANT, cmdlet, mailbox};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value as Json, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+pub(super) const AUDIENCE: &str = "https://outlook.office365.com";
+const ROLES: &str = "
+directory-role Exchange Administrator = Admins
+directory-role Global Reader = Readers
+group Admins = Writes, Reads
+group Readers = Reads
+role Writes = Set-Mailbox(Identity DisplayName Password WhatIf Confirm), Set-Broken, Set-Panic
+role Reads = Get-Mailbox, Get-Many, Get-Part, Get-Slow, Get-Busy, Get-Forever, Get-Flood
+";
+
+/// A runspace that panics for one cmdlet and is scripted for the rest.
+struct Fragile(Arc<ScriptedRunspace>);
+
+impl Runspace for Fragile {
+    fn catalogue<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Arc<Catalogue>, Fault>> {
+        self.0.catalogue(caller)
+    }
+    fn invoke(&self, invocation: Invocation) -> RecordStream {
+        let name = match invocation.pipeline.stages.first() {
+            Some(exops_catalogue::Stage::Cmdlet(command)) => command.cmdlet.name.to_string(),
+            _ => String::new(),
+        };
+        assert_ne!(name, "Set-Panic", "this test's runspace panics on purpose");
+        self.0.invoke(invocation)
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.0.close()
+    }
+}
+
+pub(super) struct Fixture {
+    pub(super) base: String,
+    pub(super) client: reqwest::Client,
+    pub(super) key: SigningKey,
+    pub(super) store: Store,
+    pub(super) runspace: Arc<ScriptedRunspace>,
+    pub(super) clock: Arc<AtomicI64>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+fn parameter(name: &str, kind: ParameterKind) -> Arc<Parameter> {
+    let sets =
+        vec![SetMembership { set: None, mandatory: false, position: None, from_pipeline: false, from_pipeline_by_property_name: false }];
+    Arc::new(Parameter {
+        name: name.into(),
+        aliases: Vec::new(),
+        kind,
+        type_name: "String".into(),
+        sets,
+        validators: Vec::new(),
+        common: false,
+    })
+}
+
+fn set_mailbox() -> Arc<Cmdlet> {
+    Arc::new(Cmdlet {
+        name: "Set-Mailbox".into(),
+        parameters: vec![
+            parameter("Identity", ParameterKind::Any),
+            parameter("DisplayName", ParameterKind::Text),
+            parameter("Password", ParameterKind::Any),
+            parameter("Hidden", ParameterKind::Text),
+            parameter("WhatIf", ParameterKind::Switch),
+            parameter("Confirm", ParameterKind::Switch),
+        ],
+        default_set: None,
+        supports_should_process: true,
+        impact: ConfirmImpact::Medium,
+    })
+}
+
+fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
+    let paged = |name: &str| cmdlet(name, &["Identity", "ResultSize"]);
+    let mut many: Vec<Act> = (0..25).map(|i| Act::output(mailbox(&format!("user{i:02}")))).collect();
+    many.push(Act::warning("there is more"));
+    let busy = Act::End(Ended::Throttled(Duration::from_secs(3)));
+    vec![
+        (paged("Get-Mailbox"), vec![Act::output(mailbox("adele")), Act::warning("careful"), Act::not_found("nobody")]),
+        (paged("Get-Many"), many),
+        (cmdlet("Get-Part", &["Identity"]), vec![Act::not_found("nobody"), Act::warning("w")]),
+        (paged("Get-Slow"), vec![Act::output(mailbox("a")), Act::Hang]),
+        (paged("Get-Busy"), vec![busy]),
+        (paged("Get-Forever"), vec![Act::Hang]),
+        (paged("Get-Flood"), vec![Act::Flood(Record::Output(mailbox("flood")), 3000)]),
+        (set_mailbox(), vec![]),
+        (cmdlet("Set-Broken", &["Identity"]), vec![Act::not_found("nobody")]),
+        (cmdlet("Set-Panic", &["Identity"]), vec![]),
+        (cmdlet("Set-Hidden", &["Identity"]), vec![]),
+    ]
+}
+
+impl Fixture {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("gateway.sqlite")).await.unwrap();
+        let runspace = Arc::new(ScriptedRunspace::new(scripts()));
+        let clock = Arc::new(AtomicI64::new(now()));
+        let key = SigningKey::generate(clock.load(Ordering::Relaxed) / 1000).unwrap();
+        let keys = Arc::new(KeySet::of(std::slice::from_ref(&key)).unwrap());
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let private = rustls_pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
+        let tls = tls_config(vec![certified.cert.der().clone()], private.into()).unwrap();
+        let time = Arc::clone(&clock);
+        let gateway = Gateway::new(GatewayConfig {
+            runspace: Arc::new(Fragile(Arc::clone(&runspace))),
+            roles: Arc::new(RoleModel::parse(ROLES).unwrap()),
+            store: store.clone(),
+            token_keys: Arc::new(move || Arc::clone(&keys)),
+            audiences: vec![AUDIENCE.to_owned()],
+            tenants: vec![
+                Tenant { id: TENANT, domains: vec![ORGANIZATION.to_owned()] },
+                Tenant { id: exops_policy::TenantId(Uuid::from_u128(2)), domains: vec!["fabrikam.com".to_owned()] },
+            ],
+            authority: "https://localhost".to_owned(),
+            server_name: "LAB01.contoso.onmicrosoft.com".to_owned(),
+            mark_lab: true,
+            extra_routes: axum::Router::new()
+                .route("/ping", get(async || "pong"))
+                .route("/panic", get(async || -> &'static str { panic!("this test's route panics on purpose") }))
+                .route(
+                    "/slow",
+                    get(async || {
+                        tokio::time::sleep(Duration::from_millis(700)).await;
+                        "done"
+                    }),
+                ),
+            // A tick at every look, so that entries of the trail have an order.
+            clock: Arc::new(move || time.fetch_add(1, Ordering::Relaxed)),
+            tls,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(gateway.serve(listener, async {
+            let _ = stopped.await;
+        }));
+        let root = reqwest::Certificate::from_pem(certified.cert.pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([root]).gzip(false).no_proxy().build().unwrap();
+        Self { base, client, key, store, runspace, clock, stop: Some(stop), task, _folder: folder }
+    }
+
+    pub(super) fn token_of(
+        &self,
+        tenant: Uuid,
+        object_id: u128,
+        roles: &[&str],
+        directory_roles: &[DirectoryRole],
+        lab: bool,
+        audience: &str,
+    ) -> String {
+        let roles: Vec<String> = roles.iter().map(|r| (*r).to_owned()).collect();
+        let directory_roles: Vec<Uuid> = directory_roles.iter().map(|r| r.template_id()).collect();
+        let grant = Grant {
+            tenant,
+            audience,
+            app_id: Uuid::from_u128(0xa),
+            object_id: Uuid::from_u128(object_id),
+            app_display_name: "ExOPS test",
+            credential: ClientCredential::Certificate,
+            roles: &roles,
+            directory_roles: &directory_roles,
+            lab,
+            unique_id: Uuid::new_v4(),
+        };
+        mint(&self.key, &grant, self.clock.load(Ordering::Relaxed) / 1000).unwrap().expose_secret().to_owned()
+    }
+
+    pub(super) fn token(&self, object_id: u128, role: DirectoryRole) -> String {
+        self.token_of(TENANT.0, object_id, &[EXCHANGE_MANAGE_AS_APP], &[role], true, AUDIENCE)
+    }
+
+    pub(super) fn admin(&self) -> String {
+        self.token(0xb, DirectoryRole::ExchangeAdministrator)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("{}/AdminApi/beta/{ORGANIZATION}/InvokeCommand", self.base)
+    }
+
+    pub(super) async fn invoke(&self, token: &str, name: &str, parameters: Json) -> reqwest::Response {
+        let body = json!({"CmdletInput": {"CmdletName": name, "Parameters": parameters}});
+        self.client.post(self.url()).bearer_auth(token).header("Prefer", "odata.maxpagesize=10").json(&body).send().await.unwrap()
+    }
+
+    pub(super) async fn entries(&self) -> Vec<Entry> {
+        let page = self.store.tenant(TENANT).audit_search(&AuditQuery::default(), None, 100).await.unwrap();
+        let mut entries = page.entries;
+        entries.reverse();
+        entries
+    }
+
+    pub(super) async fn finish(mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        tokio::time::timeout(Duration::from_secs(20), self.task).await.unwrap().unwrap();
+        assert!(self.runspace.is_closed());
+    }
+}
+
+pub(super) fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
+
+pub(super) fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}

@@ -1,0 +1,5 @@
+//! The gateway in front of a scripted runspace, over real TLS connections.
+
+mod fixture;
+mod powershell;
+mod rest;

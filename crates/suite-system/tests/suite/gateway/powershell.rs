@@ -1,0 +1,281 @@
+//! The remote PowerShell front end, driven by the project's own client half.
+
+use std::time::Duration;
+
+use exops_policy::DirectoryRole;
+use exops_psobject::{ErrorCategory, ErrorRecord, PsObject, Value};
+use exops_psrp::{Command, PipelineEnd, PipelineRequest};
+use exops_remoting::client::{ClientConfig, ClientEvent, ClientSession, RequestId};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::fixture::{Fixture, basic};
+
+/// Drives a [`ClientSession`] over HTTP.
+pub(super) struct Session {
+    machine: ClientSession,
+    client: reqwest::Client,
+    url: String,
+    token: String,
+    requests: JoinSet<(RequestId, Option<(u16, Vec<u8>)>)>,
+    pub(super) statuses: Vec<u16>,
+    pool_id: Uuid,
+}
+
+impl Session {
+    pub(super) fn new(fixture: &Fixture, token: &str) -> Self {
+        let url = format!("{}/PowerShell-LiveId?BasicAuthToOAuthConversion=true;PSVersion=7.0", fixture.base);
+        let pool_id = Uuid::new_v4();
+        let config = ClientConfig { operation_timeout: 500, ..ClientConfig::new(&url, pool_id, Uuid::new_v4()) };
+        Self {
+            machine: ClientSession::new(config, Box::new(Uuid::new_v4)),
+            client: fixture.client.clone(),
+            url,
+            token: token.to_owned(),
+            requests: JoinSet::new(),
+            statuses: Vec::new(),
+            pool_id,
+        }
+    }
+
+    /// Sends what there is to send and takes one answer.
+    pub(super) async fn turn(&mut self) {
+        while let Some((id, body)) = self.machine.poll_request() {
+            let request = self
+                .client
+                .post(&self.url)
+                .header(AUTHORIZATION, basic("OAuthUser@tenant", &format!("Bearer {}", self.token)))
+                .header("Content-Type", "application/soap+xml;charset=UTF-8")
+                .body(body);
+            self.requests.spawn(async move {
+                let Ok(answer) = request.send().await else { return (id, None) };
+                assert!(answer.headers().contains_key(CONTENT_LENGTH), "always with a length");
+                let status = answer.status().as_u16();
+                (id, answer.bytes().await.ok().map(|body| (status, body.to_vec())))
+            });
+        }
+        match self.requests.join_next().await.map(Result::unwrap) {
+            Some((id, Some((status, body)))) => {
+                self.statuses.push(status);
+                self.machine.handle_answer(id, status, &body);
+            }
+            Some((id, None)) => self.machine.handle_lost(id),
+            None => {}
+        }
+    }
+
+    async fn event(&mut self) -> ClientEvent {
+        loop {
+            if let Some(event) = self.machine.next_event() {
+                return event;
+            }
+            tokio::time::timeout(Duration::from_secs(10), self.turn()).await.unwrap();
+        }
+    }
+
+    async fn open(&mut self) {
+        assert_eq!(self.event().await, ClientEvent::Opened);
+    }
+
+    /// Everything until the pipeline's end.
+    async fn collect(&mut self, id: Uuid) -> (Vec<Value>, Vec<ErrorRecord>, Vec<String>, PipelineEnd) {
+        let (mut output, mut errors, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            match self.event().await {
+                ClientEvent::Output { value, .. } => output.push(value),
+                ClientEvent::Error { record, .. } => errors.push(*record),
+                ClientEvent::Warning { text, .. } => warnings.push(text.to_string()),
+                ClientEvent::PipelineEnded { pipeline, end } if pipeline == id => return (output, errors, warnings, end),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn run(&mut self, command: Command) -> (Vec<Value>, Vec<ErrorRecord>, Vec<String>, PipelineEnd) {
+        let id = self.machine.invoke(&PipelineRequest::from(command));
+        self.collect(id).await
+    }
+
+    async fn close(mut self) {
+        self.machine.close();
+        assert_eq!(self.event().await, ClientEvent::Closed);
+    }
+}
+
+fn failure(end: PipelineEnd) -> Box<ErrorRecord> {
+    match end {
+        PipelineEnd::Failed(record) => record,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn remote_powershell_runs_commands() {
+    let fixture = Fixture::start().await;
+    let mut session = Session::new(&fixture, &fixture.admin());
+    session.open().await;
+    let (output, errors, warnings, end) = session.run(Command::new("get-mailbox").with("Identity", "adele")).await;
+    assert_eq!((output.len(), warnings.as_slice(), end), (1, &["careful".to_owned()][..], PipelineEnd::Completed));
+    assert_eq!(output[0].as_object().unwrap().property("Alias"), Some(&"adele".into()));
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].fully_qualified_error_id.starts_with("[Server=LAB01,RequestId="), "{}", errors[0].fully_qualified_error_id);
+    assert!(errors[0].fully_qualified_error_id.ends_with("[FailureCategory=Cmdlet-ManagementObjectNotFoundException] 0,GetMailbox"));
+
+    // Local stages, errors merged into the output, more output than one envelope holds.
+    let mut request = PipelineRequest::from(Command::new("Get-Flood"));
+    request.commands.push(Command::new("Select-Object").with("Property", PsObject::from_list(vec!["Alias".into()])));
+    let id = session.machine.invoke(&request);
+    let (output, _, _, end) = session.collect(id).await;
+    assert_eq!((output.len(), end), (3000, PipelineEnd::Completed));
+    assert_eq!(output[2999].as_object().unwrap().properties().count(), 1);
+    let (output, ..) = session.run(Command::new("Get-Flood")).await;
+    assert_eq!(output.len(), 3000);
+
+    // No language, no such command, no such parameter, not in the role.
+    let script = Command { is_script: true, ..Command::new("Get-Mailbox | ? { $_ }") };
+    let record = failure(session.run(script).await.3);
+    assert_eq!(
+        (&*record.fully_qualified_error_id, record.exception_type()),
+        ("ScriptsNotAllowed", "System.Management.Automation.ParseException")
+    );
+    for name in ["Get-Nothing", "Set-Hidden", "Invoke-Expression", "prompt"] {
+        let record = failure(session.run(Command::new(name)).await.3);
+        assert_eq!(
+            (&*record.fully_qualified_error_id, record.category),
+            ("CommandNotFoundException", ErrorCategory::ObjectNotFound),
+            "{name}"
+        );
+        assert!(record.message.contains(name));
+    }
+    for name in ["Nonsense", "Hidden"] {
+        let record = failure(session.run(Command::new("Set-Mailbox").with(name, "x")).await.3);
+        assert!(record.fully_qualified_error_id.starts_with("NamedParameterNotFound"), "{record:?}");
+    }
+    let record = failure(session.run(Command::new("Set-Mailbox").with("Identity", "a").with("Confirm", true)).await.3);
+    assert!(record.message.contains("cannot ask for confirmation"));
+    assert!(failure(session.run(Command::new("Set-Panic")).await.3).message.contains("inside the server"));
+    let record = failure(session.run(Command::new("Get-Busy")).await.3);
+    assert_eq!(record.category, ErrorCategory::LimitsExceeded);
+
+    // Stop: while it waits, and while the client does not fetch.
+    for name in ["Get-Forever", "Get-Slow"] {
+        let id = session.machine.invoke(&PipelineRequest::from(Command::new(name)));
+        for _ in 0..3 {
+            session.turn().await;
+        }
+        session.machine.stop(id);
+        assert_eq!(session.collect(id).await.3, PipelineEnd::Stopped);
+    }
+    assert_eq!(session.run(Command::new("Set-Mailbox").with("Identity", "z")).await.3, PipelineEnd::Completed);
+    let endings: Vec<_> =
+        fixture.entries().await.iter().map(|e| (e.intent.cmdlet.clone(), e.outcome.as_ref().unwrap().ending.word())).collect();
+    let refused = endings.iter().filter(|(_, word)| *word == "refused").count();
+    assert_eq!(refused, 6, "the script, Set-Hidden, Invoke-Expression, two parameters, the prompt that nobody answers: {endings:?}");
+    assert_eq!(endings.last(), Some(&("Set-Mailbox".to_owned(), "succeeded")));
+    session.close().await;
+    fixture.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_belongs_to_its_principal() {
+    let fixture = Fixture::start().await;
+    let mut session = Session::new(&fixture, &fixture.admin());
+    session.open().await;
+    // A-08: the right shell id under another principal is an unknown shell; the owner does not notice.
+    let mut thief = Session::new(&fixture, &fixture.token(0xd, DirectoryRole::ExchangeAdministrator));
+    let selector = session.pool_id.to_string().to_uppercase();
+    for action in [
+        "http://schemas.xmlsoap.org/ws/2004/09/transfer/Delete",
+        "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Receive",
+        "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Signal",
+    ] {
+        let body = envelope(action, &selector);
+        let post = |token: &str| {
+            fixture.client.post(&thief.url).bearer_auth(token).header("Content-Type", "application/soap+xml").body(body.clone()).send()
+        };
+        let answer = post(&thief.token).await.unwrap();
+        assert_eq!(answer.status(), 500);
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("2150858843") && text.contains("was not found on the server"), "{text}");
+    }
+    thief.open().await;
+    // A fresh token of the same principal, and a role that is gone (A-09).
+    session.token = fixture.admin();
+    assert_eq!(session.run(Command::new("Set-Mailbox").with("Identity", "a")).await.3, PipelineEnd::Completed);
+    session.token = fixture.token(0xb, DirectoryRole::GlobalReader);
+    assert_eq!(
+        &*failure(session.run(Command::new("Set-Mailbox").with("Identity", "a")).await.3).fully_qualified_error_id,
+        "CommandNotFoundException"
+    );
+    assert_eq!(session.run(Command::new("Get-Mailbox")).await.3, PipelineEnd::Completed);
+
+    // R-03: so many shells and no more; the quota fault, not an endless wait.
+    let mut sessions = Vec::new();
+    loop {
+        let mut next = Session::new(&fixture, &session.token);
+        match next.event().await {
+            ClientEvent::Opened => sessions.push(next),
+            ClientEvent::Broken(error) => {
+                assert!(error.to_string().contains("maximum number of"), "{error}");
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(sessions.len() < 100);
+    }
+    sessions.pop().unwrap().close().await;
+    let mut next = Session::new(&fixture, &session.token);
+    next.open().await;
+
+    // Not SOAP, not POST, too large, hostile: answered, and the session goes on.
+    let raw = |body: Vec<u8>, kind: &str| {
+        fixture.client.post(&session.url).bearer_auth(&session.token).header("Content-Type", kind).body(body).send()
+    };
+    assert_eq!(raw(b"a=b".to_vec(), "application/x-www-form-urlencoded").await.unwrap().status(), 415);
+    assert_eq!(fixture.client.get(&session.url).bearer_auth(&session.token).send().await.unwrap().status(), 405);
+    let hostile = raw(b"<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>".to_vec(), "application/soap+xml;charset=UTF-8").await.unwrap();
+    assert_eq!(hostile.status(), 500);
+    assert!(hostile.text().await.unwrap().contains("WSManFault"));
+    let identify = br#"<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Header/><s:Body><i:Identify xmlns:i="http://schemas.dmtf.org/wbem/wsman/identify/1/wsmanidentity.xsd"/></s:Body></s:Envelope>"#;
+    let anonymous = fixture
+        .client
+        .post(&session.url)
+        .header("WSMANIDENTIFY", "unauthenticated")
+        .header("Content-Type", "application/soap+xml")
+        .body(identify.as_slice())
+        .send()
+        .await
+        .unwrap();
+    assert!(anonymous.text().await.unwrap().contains("ProtocolVersion"));
+    let body = envelope("http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Receive", &selector);
+    let anonymous = fixture
+        .client
+        .post(&session.url)
+        .header("WSMANIDENTIFY", "unauthenticated")
+        .header("Content-Type", "application/soap+xml")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(anonymous.status(), 401, "only Identify goes without a token");
+    assert_eq!(session.run(Command::new("Get-Mailbox")).await.3, PipelineEnd::Completed);
+
+    // Shutdown ends what is open.
+    let watch = tokio::spawn(async move { next.event().await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fixture.finish().await;
+    assert!(matches!(watch.await.unwrap(), ClientEvent::Broken(_) | ClientEvent::Closed));
+}
+
+fn envelope(action: &str, shell: &str) -> String {
+    let body = match action.rsplit('/').next().unwrap() {
+        "Receive" => r#"<r:Receive><r:DesiredStream>stdout</r:DesiredStream></r:Receive>"#,
+        "Signal" => r#"<r:Signal CommandId="00000000-0000-0000-0000-000000000001"><r:Code>powershell/signal/crtl_c</r:Code></r:Signal>"#,
+        _ => "",
+    };
+    format!(
+        r#"<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope" xmlns:a="http://schemas.xmlsoap.org/ws/2004/08/addressing" xmlns:w="http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd" xmlns:r="http://schemas.microsoft.com/wbem/wsman/1/windows/shell"><s:Header><a:To>https://localhost</a:To><a:ReplyTo><a:Address>http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous</a:Address></a:ReplyTo><a:Action>{action}</a:Action><a:MessageID>uuid:{}</a:MessageID><w:ResourceURI>http://schemas.microsoft.com/powershell/Microsoft.Exchange</w:ResourceURI><w:SelectorSet><w:Selector Name="ShellId">{shell}</w:Selector></w:SelectorSet></s:Header><s:Body>{body}</s:Body></s:Envelope>"#,
+        Uuid::new_v4()
+    )
+}
