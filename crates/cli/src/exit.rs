@@ -84,6 +84,9 @@ impl Exit {
             let knows = |name: &String| known.as_ref().is_some_and(|c| crate::words::parameter(c, name).is_some());
             return if parameters.iter().all(knows) { Self::Refused } else { Self::Usage };
         }
+        if is_not_served(record) {
+            return Self::Refused;
+        }
         match id {
             "PositionalParameterNotFound"
             | "AmbiguousParameter"
@@ -94,4 +97,9 @@ impl Exit {
             _ => Self::Cmdlet,
         }
     }
+}
+
+/// Whether the far end knows the cmdlet and parameter and does not serve them.
+pub(crate) fn is_not_served(record: &ErrorRecord) -> bool {
+    record.exception_type() == "System.NotSupportedException"
 }

@@ -102,7 +102,7 @@ async fn steps(folder: &Path, running: &mut Option<RunningLab>, screen: &mut Scr
     screen.begin("application");
     let application = register(lab, &identity).await?;
     screen.step(
-        &format!("{APPLICATION} {}  {APP_ROLE}, {DIRECTORY_ROLE}", application.app_id),
+        &format!("{APPLICATION} {}  {APP_ROLE}, {DIRECTORY_ROLE}", short(application.app_id)),
         serde_json::to_value(&application).unwrap_or_default(),
     )?;
 
@@ -172,7 +172,7 @@ async fn rest(session: &Session, token: &Token, application: &RegisteredApplicat
             application.name
         ))
     })?;
-    screen.sub_step(&audit_line(entry, &before), "audit", began.elapsed())?;
+    screen.sub_step(&audit_line(entry, &before, application), "audit", began.elapsed())?;
     screen.keep("audit", found.objects.iter().map(psjson::to_plain).collect());
     Ok(())
 }
@@ -187,18 +187,13 @@ fn speaks_of(entry: &Value, application: &RegisteredApplication, value: &str) ->
         && plain.to_string().contains(value)
 }
 
-fn audit_line(entry: &Value, before: &str) -> String {
+fn audit_line(entry: &Value, before: &str, application: &RegisteredApplication) -> String {
     let plain = psjson::to_plain(entry);
     let text = |name: &str| plain.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
     let time: String = text("RunDate").split('T').nth(1).unwrap_or_default().chars().take(8).collect();
     let succeeded = if text("Succeeded").eq_ignore_ascii_case("true") { "Succeeded" } else { "Failed" };
-    format!(
-        "Search-AdminAuditLog: {time} Z  {}  {}  {}: \"{before}\" → \"{}\"  {succeeded}",
-        text("Caller"),
-        text("CmdletName"),
-        CHANGE.0,
-        CHANGE.1
-    )
+    let caller = text("Caller").replace(&application.app_id.to_string(), &short(application.app_id));
+    format!("Search-AdminAuditLog: {time} Z  {caller}  {}  {}: \"{before}\" → \"{}\"  {succeeded}", text("CmdletName"), CHANGE.0, CHANGE.1)
 }
 
 /// Step 6: all recipients over both transports, property by property.
@@ -282,6 +277,11 @@ fn next(kept: Option<&Path>, profile: &Profile) -> Vec<(String, String)> {
             line("exops run Get-Mailbox -ResultSize 10", ""),
         ],
     }
+}
+
+/// The beginning of an id, for a line that a person reads.
+fn short(id: Uuid) -> String {
+    format!("{}…", head(&id.to_string(), 4))
 }
 
 fn head(text: &str, n: usize) -> String {

@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::cmdlet_line::CmdletLine;
-use crate::exit::Exit;
+use crate::exit::{Exit, is_not_served};
 use crate::failure::Failure;
 use crate::output::{Format, Output, printable};
 use crate::profile::{self, Profile};
@@ -45,32 +45,31 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
         correlation_id,
         worst: Exit::Ok,
     };
-    let stop = invocation.stop.clone();
-    let result = tokio::select! {
-        result = shown.all(connection.as_ref(), invocation) => result,
-        never = interrupts(stop) => never,
-    };
+    stop_on_interrupt(invocation.stop.clone());
+    let result = shown.all(connection.as_ref(), invocation).await;
     let closing = tokio::time::timeout(if result.is_ok() { Duration::from_secs(10) } else { GOODBYE }, connection.close());
     let _ = closing.await;
     result
 }
 
-/// The first Ctrl-C asks the cmdlet to stop; the second ends the process's waiting.
-async fn interrupts(stop: StopToken) -> Result<Exit, Failure> {
-    for again in [false, true] {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        if again {
-            return Ok(Exit::Interrupted);
-        }
-        stop.stop();
-    }
-    Ok(Exit::Interrupted)
+/// The first Ctrl-C asks the cmdlet to stop; the second ends the program. A thread of its own, because this one may be
+/// held up by a reader of standard output that does not read.
+fn stop_on_interrupt(stop: StopToken) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        runtime.block_on(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                stop.stop();
+            }
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(Exit::Interrupted.code().into());
+            }
+        });
+    });
 }
 
 fn terminal_width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|w| *w >= 40).unwrap_or(120)
+    terminal_size::terminal_size().map_or(120, |(width, _)| width.0.into())
 }
 
 /// Records on their way out.
@@ -84,7 +83,9 @@ struct Shown<W: Write> {
 
 impl<W: Write> Shown<W> {
     async fn all(&mut self, connection: &dyn Runspace, invocation: Invocation) -> Result<Exit, Failure> {
+        let stop = invocation.stop.clone();
         let mut records = connection.invoke(invocation);
+        let mut left_out = false;
         loop {
             // What is there goes out before we wait for more.
             let next = match records.next().now_or_never() {
@@ -95,10 +96,12 @@ impl<W: Write> Shown<W> {
                 }
             };
             match next {
+                // Who interrupts does not want to see what is still on its way.
+                Some(Step::Record(Record::Output(_))) if stop.is_stopped() => left_out = true,
                 Some(Step::Record(record)) => self.record(record)?,
                 Some(Step::Ended(end)) => {
                     self.output.finish().map_err(|e| output_failure(&e))?;
-                    return self.ended(end);
+                    return if left_out && end == Ended::Completed { Ok(Exit::Interrupted) } else { self.ended(end) };
                 }
                 None => {
                     self.output.finish().map_err(|e| output_failure(&e))?;
@@ -205,6 +208,7 @@ impl Sent {
                     }
                 }
             }
+            (Exit::Refused, _) if is_not_served(record) => failure.code = "NotServed".to_owned(),
             (Exit::Refused, _) => {
                 failure.code = "NotGranted".to_owned();
                 failure.message = match self.parameters.iter().find(|p| record.message.contains(&format!("'{p}'"))) {

@@ -15,6 +15,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Header that marks a lab's answers.
 const LAB_HEADER: &str = "x-exops-lab";
 
+/// The code of faults about a connection that was cut after the request went out.
+pub(crate) const CONNECTION_LOST: &str = "ConnectionLost";
+
 /// The code of faults about the lab's mark.
 pub const LAB_MARK: &str = "LabMark";
 
@@ -183,7 +186,7 @@ impl Http {
                 .with_code("Unreachable")
                 .with_hint("check the host name, the network and any firewall");
         }
-        fault(format!("the connection to {place} was lost: {reason}")).with_code("ConnectionLost").with_hint("try again")
+        fault(format!("the connection to {place} was lost: {reason}")).with_code(CONNECTION_LOST).with_hint("try again")
     }
 
     fn classify_tls(&self, error: &rustls::Error, place: &str) -> Fault {
@@ -244,7 +247,15 @@ fn causes(error: &reqwest::Error) -> Vec<&(dyn std::error::Error + 'static)> {
 }
 
 fn innermost(error: &reqwest::Error) -> String {
-    causes(error).last().map_or_else(|| error.to_string(), |e| e.to_string())
+    let causes = causes(error);
+    let closed = |e: &std::io::Error| {
+        use std::io::ErrorKind as K;
+        matches!(e.kind(), K::UnexpectedEof | K::ConnectionReset | K::ConnectionAborted | K::BrokenPipe)
+    };
+    if causes.iter().any(|e| e.downcast_ref::<std::io::Error>().is_some_and(closed)) {
+        return "the other end closed it".to_owned();
+    }
+    causes.last().map_or_else(|| error.to_string(), |e| e.to_string())
 }
 
 /// Cookies of one connection: a front end's affinity cookie must come back. All requests of a connection go to one

@@ -8,13 +8,15 @@ use exops_adminapi::{ApiError, InvokeRequest, PAGE_SIZE, Page, link, parse_page}
 use exops_catalogue::{Catalogue, is_read};
 use exops_policy::Caller;
 use exops_psobject::{DateTime, ErrorCategory, ErrorRecord, InformationRecord, Limits, Value};
-use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Invocation, Record, RecordStream, Runspace, Step, StopToken, ended};
+use exops_runspace::{
+    BoxFuture, Choice, Ended, Fault, FaultKind, Host, Invocation, Record, RecordStream, Runspace, Step, StopToken, ended,
+};
 use futures_util::stream;
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::arguments::{self, MORE_RESULTS, ResultSize};
-use crate::http::{Answer, Cookies, Lost, Request, place};
+use crate::http::{Answer, CONNECTION_LOST, Cookies, Lost, Request, place};
 use crate::{Http, Token, TokenSource};
 
 /// The service ends a cmdlet after 15 minutes; this is a minute more.
@@ -92,6 +94,7 @@ struct Run {
     queue: VecDeque<Step>,
     stop: StopToken,
     deadline: Option<Duration>,
+    host: Option<Arc<dyn Host>>,
 }
 
 enum Next {
@@ -144,6 +147,7 @@ impl Run {
             queue: VecDeque::new(),
             stop: invocation.stop.clone(),
             deadline: invocation.deadline,
+            host: invocation.host.clone(),
         })
     }
 
@@ -158,6 +162,10 @@ impl Run {
                 Next::Page(url) => Some(url),
             };
             match self.page(url).await {
+                Ok((Page { confirmation: Some(question), .. }, _)) if !self.what_if => match self.confirm(&question).await {
+                    Ok(()) => self.next = Next::Start,
+                    Err(end) => self.queue.push_back(Step::Ended(end)),
+                },
                 Ok((page, url)) => self.take(page, &url),
                 Err(end) => self.queue.push_back(Step::Ended(end)),
             }
@@ -186,9 +194,8 @@ impl Run {
             }
         }
         if let Some(text) = page.confirmation {
-            let text: Value = if self.what_if { format!("What if: {text}").into() } else { text.into() };
             push(Record::Information(Box::new(InformationRecord {
-                message: text,
+                message: format!("What if: {text}").into(),
                 source: self.request.cmdlet.as_str().into(),
                 time: now(),
                 tags: vec!["PSHOST".into()],
@@ -209,6 +216,33 @@ impl Run {
                 Err(e) => self.queue.push_back(Step::Ended(protocol(e.to_string()).into())),
             },
         }
+    }
+
+    /// The call was `Confirm: true`: the service told what it would do and did nothing. Asks, and makes the same call
+    /// without the question.
+    async fn confirm(&mut self, question: &str) -> Result<(), Ended> {
+        let cmdlet = self.request.cmdlet.clone();
+        let undone = |why: &str| {
+            let text = format!("{why}, and nothing was done: {question}");
+            let mut record =
+                ErrorRecord::new("System.Management.Automation.Host.HostException", text, ErrorCategory::OperationStopped, "NotConfirmed");
+            record.activity = cmdlet.as_str().into();
+            record.recommended_action = Some("run it at a terminal, or with -Confirm:false".into());
+            Ended::Failed(Box::new(record))
+        };
+        let host = self.host.clone().ok_or_else(|| undone("nobody can be asked here"))?;
+        let choices = ["&Yes", "&No"].map(|label| Choice { label: label.to_owned(), help: String::new() });
+        let chosen = host.prompt_for_choice("Confirm", question, &choices, 0).await;
+        if chosen.map_err(|e| undone(&e.to_string()))? != 0 {
+            return Err(undone("it was not confirmed"));
+        }
+        for (name, value) in &mut self.request.parameters {
+            if name.eq_ignore_ascii_case("Confirm") {
+                *value = Value::Bool(false);
+            }
+        }
+        self.body = self.request.body().map_err(|e| Ended::from(protocol(e.to_string())))?;
+        Ok(())
     }
 
     /// Fetches one page; `None` is the first. Answers it with the URL that it came from.
@@ -292,7 +326,7 @@ impl Run {
             return Trouble::End(Ended::OutcomeUnknown(Fault { request_id: lost.fault.request_id, ..self.unknown(&lost.fault.message) }));
         }
         // Not reached at all is told at once; a read that was cut off is worth another try.
-        let again = lost.sent && tries < TRIES && lost.fault.code == "ConnectionLost";
+        let again = lost.sent && tries < TRIES && lost.fault.code == CONNECTION_LOST;
         if again { Trouble::Wait(FIRST_WAIT * 2u32.pow(tries - 1)) } else { Trouble::End(lost.fault.into()) }
     }
 

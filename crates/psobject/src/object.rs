@@ -171,7 +171,8 @@ impl PsObject {
         self.type_names.first().map(|n| n.strip_prefix("Deserialized.").unwrap_or(n))
     }
 
-    /// The string form: `ToString` where the wire gave one, else that of the base, else the type name.
+    /// The string form: `ToString` where the wire gave one, else that of the base, else the properties as PowerShell
+    /// shows a property bag (`@{Name=…; Value=…}`), else the type name.
     #[must_use]
     pub fn display(&self) -> String {
         if let Some(s) = &self.to_string {
@@ -181,7 +182,11 @@ impl PsObject {
             Base::Primitive(v) => v.display(),
             Base::List(_, items) => items.iter().map(Value::display).collect::<Vec<_>>().join(" "),
             Base::Dictionary(_) => "System.Collections.Hashtable".to_owned(),
-            Base::None => self.type_name().unwrap_or_default().to_owned(),
+            Base::None if self.adapted.is_empty() && self.extended.is_empty() => self.type_name().unwrap_or_default().to_owned(),
+            Base::None => {
+                let parts: Vec<_> = self.properties().map(|(name, value)| format!("{name}={}", value.display())).collect();
+                format!("@{{{}}}", parts.join("; "))
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::print;
 /// Columns of the table of mailboxes; quickstart chooses its own.
 const COLUMNS: [&str; 4] = ["DisplayName", "PrimarySmtpAddress", "RecipientTypeDetails", "ProhibitSendQuota"];
 /// Where the milliseconds end.
-const WIDTH: usize = 100;
+const WIDTH: usize = 104;
 
 pub(super) struct Screen {
     as_json: bool,
@@ -47,7 +47,7 @@ impl Screen {
     pub(super) fn step(&mut self, text: &str, detail: Json) -> Result<(), Failure> {
         let took = self.step_began.elapsed();
         self.steps.push(json!({"name": self.name, "ok": true, "ms": milliseconds(took), "detail": detail}));
-        let begin = format!("{:>2} {:13} {text}", self.steps.len(), self.name);
+        let begin = format!("{:>2} {:11}   {text}", self.steps.len(), self.name);
         self.line(&self.timed(&begin, took))
     }
 
@@ -106,7 +106,7 @@ impl Screen {
         if self.as_json {
             return self.document(false, json!({"next": [], "folder": folder}));
         }
-        self.line(&format!("{:>2} {:13} {}", self.steps.len(), self.name, self.coloured("31", "FAILED")))?;
+        self.line(&format!("{:>2} {:11}   {}", self.steps.len(), self.name, self.coloured("31", "FAILED")))?;
         self.line(&format!("   {}", failure.message))?;
         if !failure.hint.is_empty() {
             self.line(&format!("   {}", failure.hint))?;

@@ -15,8 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::exchange::{Exchanged, Exchanger, OPERATION};
-use crate::http::Lost;
+use crate::http::{CONNECTION_LOST, Lost};
 use crate::rest::{now, outcome_unknown};
+
+/// Tries of a read.
+const TRIES: u32 = 4;
 
 /// What the task is asked to do.
 pub(super) enum Order {
@@ -36,9 +39,10 @@ pub(super) struct Started {
 }
 
 struct Running {
-    cmdlet: String,
-    host: Option<Arc<dyn Host>>,
-    steps: mpsc::Sender<Step>,
+    started: Started,
+    /// Something of it reached its consumer: it cannot be begun again unseen.
+    told: bool,
+    tries: u32,
 }
 
 /// Something that a future of the task brought.
@@ -99,7 +103,7 @@ pub(super) async fn drive(exchanger: Exchanger, mut orders: mpsc::UnboundedRecei
             order = orders.recv(), if open => match order {
                 Some(Order::Start(started)) => {
                     begun = true;
-                    driver.start(*started);
+                    driver.start(*started, 1);
                 }
                 Some(Order::Close(done)) => {
                     driver.closing = Some(done);
@@ -141,7 +145,7 @@ async fn room(blocked: &Option<(mpsc::Sender<Step>, Step)>) -> Option<mpsc::Owne
 }
 
 impl Driver {
-    fn start(&mut self, started: Started) {
+    fn start(&mut self, started: Started, tries: u32) {
         let id = self.session.invoke(&started.request);
         for value in &started.input {
             self.session.input(id, value);
@@ -149,7 +153,7 @@ impl Driver {
         if !started.request.no_input {
             self.session.end_input(id);
         }
-        let (stop, deadline) = (started.stop, started.deadline);
+        let (stop, deadline) = (started.stop.clone(), started.deadline);
         self.work.push(Box::pin(async move {
             match deadline {
                 // Past its deadline it is stopped like any other.
@@ -158,7 +162,7 @@ impl Driver {
             }
             Arrived::Stop(id)
         }));
-        self.running.insert(id, Running { cmdlet: started.cmdlet, host: started.host, steps: started.steps });
+        self.running.insert(id, Running { started, told: false, tries });
     }
 
     fn arrived(&mut self, arrived: Arrived) {
@@ -213,17 +217,35 @@ impl Driver {
             }
             ClientEvent::PipelineLost { pipeline, error } => {
                 let fault = self.last_fault.clone();
+                if matches!(error, ClientError::Lost { .. }) && self.begin_again(pipeline, fault.as_ref()) {
+                    return None;
+                }
                 return self.end(pipeline, |cmdlet| lost(cmdlet, &error, fault));
             }
         };
-        let steps = self.running.get(&pipeline)?.steps.clone();
-        deliver(steps, Step::Record(record))
+        let running = self.running.get_mut(&pipeline)?;
+        running.told = true;
+        deliver(running.started.steps.clone(), Step::Record(record))
+    }
+
+    /// A read whose connection was cut before anything of it came is begun again.
+    fn begin_again(&mut self, pipeline: Uuid, fault: Option<&Fault>) -> bool {
+        let worth_it = |r: &Running| is_read(&r.started.cmdlet) && !r.told && r.tries < TRIES;
+        let was_cut = fault.is_some_and(|f| f.code == CONNECTION_LOST) && !self.session.is_ended();
+        match self.running.get(&pipeline) {
+            Some(running) if was_cut && worth_it(running) => {}
+            _ => return false,
+        }
+        let Some(running) = self.running.remove(&pipeline) else { return false };
+        tracing::info!(cmdlet = %running.started.cmdlet, "trying again");
+        self.start(running.started, running.tries + 1);
+        true
     }
 
     fn end(&mut self, pipeline: Uuid, how: impl FnOnce(&str) -> Ended) -> Option<(mpsc::Sender<Step>, Step)> {
         let running = self.running.remove(&pipeline)?;
-        let end = how(&running.cmdlet);
-        deliver(running.steps, Step::Ended(end))
+        let end = how(&running.started.cmdlet);
+        deliver(running.started.steps, Step::Ended(end))
     }
 
     /// A line for the host is information; a question goes to the invocation's host, or is answered with "nobody".
@@ -236,7 +258,7 @@ impl Driver {
             _ => {}
         }
         let (call_id, method) = (call.call_id, call.method);
-        let host = pipeline.and_then(|id| self.running.get(&id)).and_then(|r| r.host.clone());
+        let host = pipeline.and_then(|id| self.running.get(&id)).and_then(|r| r.started.host.clone());
         let Some(host) = host else {
             self.session
                 .respond(pipeline, &HostResponse { call_id, method, result: Err(Box::new(nobody("nobody can answer a prompt here"))) });

@@ -199,15 +199,19 @@ fn objects_in_every_format() {
     let run = |more: &[&str]| prepared.run(&[&domains[..], more].concat()).exits(0).stdout;
 
     let table = run(&["-o", "table"]);
-    let mut lines = table.lines();
-    let head = lines.next().expect("a head");
-    assert!(head.starts_with("Name") && head.contains("DomainType"), "{table}");
-    assert!(lines.next().is_some_and(|rule| rule.starts_with("----")), "{table}");
-    assert!(lines.next().is_some_and(|row| row.contains("contoso.onmicrosoft.com")), "{table}");
+    let expected = "\
+Name                    DomainName              DomainType    Default
+----                    ----------              ----------    -------
+contoso.com             contoso.com             Authoritative False
+contoso.onmicrosoft.com contoso.onmicrosoft.com Authoritative True
+";
+    assert_eq!(table, expected);
+    assert_eq!(run(&["-o", "table", "--transport", "rps"]), expected);
 
     let list = run(&["-o", "list"]);
-    let line = list.lines().find(|l| l.starts_with("DomainName ")).expect("a line DomainName");
-    assert!(line.contains(" : contoso.onmicrosoft.com"), "{list}");
+    let named = |l: &&str| l.starts_with("DomainName ") && l.ends_with(" : contoso.onmicrosoft.com");
+    assert_eq!(list.lines().filter(named).count(), 1, "{list}");
+    assert_eq!(list.split("\n\n").count(), 2, "a blank line between objects:\n{list}");
 
     let array: Value = serde_json::from_str(&run(&["-o", "json"])).expect("one array");
     let lines: Vec<Value> = run(&["-o", "jsonl"]).lines().map(|l| serde_json::from_str(l).expect("an object a line")).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 mod authority;
 mod cli;
+mod client;
 mod counterparts;
 mod gateway;
 mod lab;
@@ -12,3 +13,5 @@ mod quickstart;
 mod same_objects;
 mod directory;
 mod store;
+mod keystore;
+mod openssl;
