@@ -100,11 +100,15 @@ pub(crate) async fn instance(
 ) -> Response {
     let base = authority.base(&headers);
     let asked = query.get("authorization_endpoint").map(String::as_str).unwrap_or_default();
-    let Some((own, rest)) = authority.bases.iter().find_map(|b| Some((b, asked.get(b.len()..)?)).filter(|_| starts_with(asked, b))) else {
+    let (origin, path) = split_origin(asked);
+    let same = |base: &&String| base.eq_ignore_ascii_case(origin);
+    // msal (Python) leaves the port out of what it asks about.
+    let same_host = |base: &&String| without_port(base).eq_ignore_ascii_case(origin);
+    let Some(own) = authority.bases.iter().find(same).or_else(|| authority.bases.iter().find(same_host)) else {
         let failure = Failure::other(50_049, "invalid_instance", "Unknown or invalid instance.");
         return failure.response(base, &headers, authority.seconds());
     };
-    let tenant = rest.trim_start_matches('/').split('/').next().unwrap_or("common");
+    let tenant = path.split('/').next().filter(|t| !t.is_empty()).unwrap_or("common");
     let hosts: Vec<&str> = authority.bases.iter().filter_map(|b| b.split_once("://").map(|(_, host)| host)).collect();
     let preferred = own.split_once("://").map_or(own.as_str(), |(_, host)| host);
     let body = json!({
@@ -115,6 +119,19 @@ pub(crate) async fn instance(
     (StatusCode::OK, Json(body)).into_response()
 }
 
-fn starts_with(text: &str, prefix: &str) -> bool {
-    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+/// `https://host:port` and what follows the next slash.
+fn split_origin(url: &str) -> (&str, &str) {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let rest = url.get(authority..).unwrap_or_default();
+    match rest.find('/').and_then(|at| url.split_at_checked(authority + at)) {
+        Some((origin, path)) => (origin, path.trim_start_matches('/')),
+        None => (url, ""),
+    }
+}
+
+fn without_port(base: &str) -> &str {
+    match base.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => base,
+    }
 }

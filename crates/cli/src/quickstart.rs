@@ -31,8 +31,10 @@ const SUBJECT: &str = "CN=ExOPS";
 const DAYS: u32 = 365;
 const APP_ROLE: &str = "Exchange.ManageAsApp";
 const DIRECTORY_ROLE: &str = "Exchange Administrator";
-/// What the audited change writes.
-const CHANGE: (&str, &str) = ("CustomAttribute1", "set by exops");
+/// The property that the audited change writes.
+const PROPERTY: &str = "CustomAttribute1";
+/// What it writes; the second where an earlier run in a kept folder wrote the first.
+const VALUES: [&str; 2] = ["set by exops", "set by exops again"];
 
 /// Runs all steps in a folder of its own, which goes away unless it is to be kept or a step failed.
 pub(crate) async fn run(keep: Option<PathBuf>, as_json: bool) -> Result<Exit, Failure> {
@@ -154,25 +156,26 @@ async fn rest(session: &Session, token: &Token, application: &RegisteredApplicat
     let first = read.objects.first().ok_or_else(|| step_failure("Get-Mailbox gave no mailbox"))?;
     let text = |name: &str| first.as_object().and_then(|o| o.property(name)).map(Value::display).unwrap_or_default();
     let (alias, guid) = (text("Alias"), text("Guid"));
-    let before = text(CHANGE.0);
+    let before = text(PROPERTY);
+    let value = if before == VALUES[0] { VALUES[1] } else { VALUES[0] };
 
     let began = Instant::now();
-    let change = Command::new("Set-Mailbox").with("Identity", guid.as_str()).with(CHANGE.0, CHANGE.1);
+    let change = Command::new("Set-Mailbox").with("Identity", guid.as_str()).with(PROPERTY, value);
     gather(connection.as_ref(), token, change).await?;
-    screen.sub_step(&format!("Set-Mailbox {alias} -{} \"{}\"", CHANGE.0, CHANGE.1), "set", began.elapsed())?;
+    screen.sub_step(&format!("Set-Mailbox {alias} -{} \"{}\"", PROPERTY, value), "set", began.elapsed())?;
 
     let began = Instant::now();
     let search = Command::new("Search-AdminAuditLog").with("Cmdlets", "Set-Mailbox");
     let found = gather(connection.as_ref(), token, search).await?;
-    let entry = found.objects.iter().find(|e| speaks_of(e, application, CHANGE.1)).ok_or_else(|| {
+    let entry = found.objects.iter().find(|e| speaks_of(e, application, value)).ok_or_else(|| {
         step_failure(&format!(
             "Search-AdminAuditLog shows {} entries, and none for {} of {alias} by {}",
             found.objects.len(),
-            CHANGE.0,
+            PROPERTY,
             application.name
         ))
     })?;
-    screen.sub_step(&audit_line(entry, &before, application), "audit", began.elapsed())?;
+    screen.sub_step(&audit_line(entry, [&before, value], application), "audit", began.elapsed())?;
     screen.keep("audit", found.objects.iter().map(psjson::to_plain).collect());
     Ok(())
 }
@@ -183,17 +186,18 @@ fn speaks_of(entry: &Value, application: &RegisteredApplication, value: &str) ->
     let text = |name: &str| plain.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
     let caller = text("Caller");
     text("CmdletName").eq_ignore_ascii_case("Set-Mailbox")
-        && (caller.contains(&application.name) || caller.contains(&application.app_id.to_string()))
+        && caller.contains(&application.name)
+        && caller.contains(&application.app_id.to_string())
         && plain.to_string().contains(value)
 }
 
-fn audit_line(entry: &Value, before: &str, application: &RegisteredApplication) -> String {
+fn audit_line(entry: &Value, [before, value]: [&str; 2], application: &RegisteredApplication) -> String {
     let plain = psjson::to_plain(entry);
     let text = |name: &str| plain.get(name).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
     let time: String = text("RunDate").split('T').nth(1).unwrap_or_default().chars().take(8).collect();
     let succeeded = if text("Succeeded").eq_ignore_ascii_case("true") { "Succeeded" } else { "Failed" };
     let caller = text("Caller").replace(&application.app_id.to_string(), &short(application.app_id));
-    format!("Search-AdminAuditLog: {time} Z  {caller}  {}  {}: \"{before}\" → \"{}\"  {succeeded}", text("CmdletName"), CHANGE.0, CHANGE.1)
+    format!("Search-AdminAuditLog: {time} Z  {caller}  {}  {}: \"{before}\" → \"{}\"  {succeeded}", text("CmdletName"), PROPERTY, value)
 }
 
 /// Step 6: all recipients over both transports, property by property.

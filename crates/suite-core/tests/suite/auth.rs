@@ -268,7 +268,8 @@ fn assertion_claims() {
     }
     // What only strict reading refuses.
     let years = NOW + 10 * 365 * 86_400;
-    let only_strict: [(&str, &dyn Fn(&mut Value)); 6] = [
+    type Edit<'a> = (&'a str, &'a dyn Fn(&mut Value));
+    let only_strict: [Edit; 6] = [
         ("years", &|c| c["exp"] = json!(years)),
         ("float", &|c| c["exp"] = json!(NOW as f64 + 600.5)),
         ("text", &|c| c["exp"] = json!((NOW + 600).to_string())),
@@ -495,7 +496,7 @@ fn key_files() {
     assert_eq!(read(&[certificate]), Err(IdentityError::NoKey));
     assert_eq!(read(&[certificate, curve.expose_secret()]), Err(IdentityError::EllipticCurve));
     assert_eq!(authority.certificate().public_key().unwrap_err(), IdentityError::EllipticCurve);
-    assert_eq!(read(&[certificate, &key.replace("END PRIVATE", "END RSA")]).is_err(), true);
+    assert!(read(&[certificate, &key.replace("END PRIVATE", "END RSA")]).is_err());
     assert!(read(&[certificate, key.split_once("-----END").unwrap().0]).is_err());
     let dek = key.replace("BEGIN PRIVATE KEY-----\n", "BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,00\n\n");
     assert!(matches!(read(&[certificate, &dek.replace("END PRIVATE", "END RSA PRIVATE")]), Err(IdentityError::UnsupportedProtection(_))));

@@ -19,7 +19,8 @@ impl Prepared {
     fn new(directory_roles: &[&str]) -> Self {
         let lab = LabProgram::start();
         let (thumbprint, public) = certificate(&lab.home, "registered");
-        let mut arguments = vec!["lab", "app", "create", "--name", "cli-test", "--certificate", &public, "--app-role", "Exchange.ManageAsApp"];
+        let mut arguments =
+            vec!["lab", "app", "create", "--name", "cli-test", "--certificate", &public, "--app-role", "Exchange.ManageAsApp"];
         for role in directory_roles {
             arguments.extend(["--directory-role", role]);
         }
@@ -146,7 +147,8 @@ fn errors_of_the_network() {
     let prepared = Prepared::connected();
     // The CA is not trusted, where neither --lab nor --ca-file says so.
     let authority = prepared.lab.text("authority").to_owned();
-    let untrusted = ["connect", "--app-id", &prepared.app_id, "--thumbprint", &prepared.thumbprint, "--organization", "contoso.onmicrosoft.com"];
+    let untrusted =
+        ["connect", "--app-id", &prepared.app_id, "--thumbprint", &prepared.thumbprint, "--organization", "contoso.onmicrosoft.com"];
     let home = &prepared.lab.home;
     let fixed = ["--authority", authority.as_str(), "--endpoint", authority.as_str()];
     let refused = home.exops(&[&untrusted[..], &fixed].concat()).exits(8);
@@ -175,7 +177,8 @@ fn errors_of_the_network() {
     says(&fixed, &[&authority, "exops lab up"]);
     says(&home.exops(&["lab", "status", "--data", &data]).exits(8), &[&data, "exops lab up"]);
     let app_id = prepared.app_id.clone();
-    let never = home.exops(&["connect", "--lab", "--data", "/nonexistent/lab", "--app-id", &app_id, "--thumbprint", &prepared.thumbprint]).exits(8);
+    let never =
+        home.exops(&["connect", "--lab", "--data", "/nonexistent/lab", "--app-id", &app_id, "--thumbprint", &prepared.thumbprint]).exits(8);
     says(&never, &["/nonexistent/lab", "exops lab up"]);
 }
 

@@ -58,9 +58,7 @@ fn msal_and_pypsrp() {
     let get = step(&steps, "get");
     assert_eq!((&get["completed"], &get["count"], &get["errors"]), (&json!(true), &json!(5), &json!([])));
     assert!(
-        get["types"][0]
-            .as_array()
-            .is_some_and(|types| types.contains(&json!("Deserialized.Microsoft.Exchange.Data.Directory.Management.Mailbox"))),
+        get["types"][0].as_array().is_some_and(|types| types.contains(&json!("Microsoft.Exchange.Data.Directory.Management.Mailbox"))),
         "{get}"
     );
     assert!(get["warnings"][0].as_str().is_some_and(|text| text.starts_with(MORE_RESULTS)), "{get}");

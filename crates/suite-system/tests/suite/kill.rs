@@ -118,12 +118,14 @@ async fn what_was_acknowledged_survives() {
     assert!(all.iter().all(|e| e.outcome.is_some()), "the start closes what a kill left open");
     let unknown = all.iter().filter(|e| e.outcome.as_ref().is_some_and(|o| matches!(o.ending, Ending::Unknown(_)))).count();
     assert_eq!(unknown, open, "every entry that was found open is closed as unknown, and no other");
-    println!("{kills} kills, {hit} of them hit a write: {acknowledged} acknowledged, {unanswered} unanswered, {open} intents without outcome");
+    println!(
+        "{kills} kills, {hit} of them hit a write: {acknowledged} acknowledged, {unanswered} unanswered, {open} intents without outcome"
+    );
     assert!(hit as f64 >= HIT * kills as f64, "only {hit} of {kills} kills hit a write");
 }
 
 async fn write_until_killed(http: exops_client::Http, tokens: TokenSource, round: usize, index: usize, mailbox: String) -> Written {
-    let connection: Box<dyn Runspace> = if index % 2 == 0 {
+    let connection: Box<dyn Runspace> = if index.is_multiple_of(2) {
         Box::new(RestConnection::new(http, tokens.clone()))
     } else {
         Box::new(RemotePowerShellConnection::new(http, tokens.clone()))

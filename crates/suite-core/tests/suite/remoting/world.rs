@@ -282,7 +282,7 @@ impl World {
     pub(super) fn ends(&self, id: Uuid) -> Vec<&PipelineEnd> {
         self.events
             .iter()
-            .filter_map(|e| matches!(e, ClientEvent::PipelineEnded { pipeline, .. } if *pipeline == id).then_some(e))
+            .filter(|e| matches!(e, ClientEvent::PipelineEnded { pipeline, .. } if *pipeline == id))
             .map(|e| match e {
                 ClientEvent::PipelineEnded { end, .. } => end,
                 _ => unreachable!(),

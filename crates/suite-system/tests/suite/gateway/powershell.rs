@@ -12,13 +12,16 @@ use uuid::Uuid;
 
 use super::fixture::{Fixture, basic};
 
+/// Status and body, or nothing where the exchange was lost.
+type Answered = Option<(u16, Vec<u8>)>;
+
 /// Drives a [`ClientSession`] over HTTP.
 pub(super) struct Session {
     machine: ClientSession,
     client: reqwest::Client,
     url: String,
     token: String,
-    requests: JoinSet<(RequestId, Option<(u16, Vec<u8>)>)>,
+    requests: JoinSet<(RequestId, Answered)>,
     pub(super) statuses: Vec<u16>,
     pool_id: Uuid,
 }
