@@ -1,6 +1,8 @@
 """Measures a built exops on this machine, on loopback, beside msal and pypsrp: figures.py <binary> [runs].
 
-Every row is a fresh process. Times are wall clock from start to end of the process; memory is its peak resident set.
+Every row is a fresh process. Times are wall clock from start to end of the process. Memory is the peak resident set (VmHWM of
+/proc), watched in runs of their own so that watching costs no time in the others. The kernel's ru_maxrss would not do: a child
+inherits in it the size of the process that started it.
 """
 
 import atexit
@@ -21,39 +23,51 @@ environment = {name: value for name, value in os.environ.items() if not name.sta
 environment.update(HOME=home, EXOPS_HOME=home, NO_COLOR="1")
 
 
+def start(command, out, **more):
+    return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=home, env={**environment, **more})
+
+
 def once(command, **more):
-    """Milliseconds, peak resident set in MB and output of one process; its failure ends everything."""
-    out = tempfile.TemporaryFile()
-    begun = time.perf_counter()
-    process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=home, env={**environment, **more})
-    _, status, usage = os.wait4(process.pid, 0)
-    elapsed = (time.perf_counter() - begun) * 1000
-    process.returncode = os.waitstatus_to_exitcode(status)
-    out.seek(0)
-    text = out.read().decode(errors="replace")
-    if process.returncode != 0:
-        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{text}")
-    return elapsed, usage.ru_maxrss / 1024, text
+    """Milliseconds and output of one process; its failure ends everything."""
+    with tempfile.TemporaryFile() as out:
+        begun = time.perf_counter()
+        code = start(command, out, **more).wait()
+        elapsed = (time.perf_counter() - begun) * 1000
+        out.seek(0)
+        text = out.read().decode(errors="replace")
+    if code != 0:
+        sys.exit(f"{' '.join(command)} ended with {code}:\n{text}")
+    return elapsed, text
+
+
+def peak(pid):
+    """Peak resident set of a running process in MB; 0 when it runs no more."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("VmHWM")), 0) / 1024
+    except OSError:
+        return 0
+
+
+def watched(command, **more):
+    """Peak resident set of one process in MB: the highest that was seen until it ended."""
+    process, highest = start(command, subprocess.DEVNULL, **more), 0  # Popen returns when the program is loaded
+    while process.poll() is None:
+        highest = max(highest, peak(process.pid))
+    return highest
 
 
 def row(name, command, times=runs, aim="", **more):
     """Measures and prints one row; the median."""
     once(command, **more)  # files in the page cache
-    measured = [once(command, **more) for _ in range(times)]
-    spent = sorted(item[0] for item in measured)
-    middle = statistics.median(spent)
-    print(f"| {name} | {middle:.1f} | {spent[0]:.1f} | {spent[-1]:.1f} | {max(item[1] for item in measured):.1f} | {aim} |", flush=True)
+    spent = sorted(once(command, **more)[0] for _ in range(times))
+    middle, memory = statistics.median(spent), max(watched(command, **more) for _ in range(5))
+    print(f"| {name} | {middle:.1f} | {spent[0]:.1f} | {spent[-1]:.1f} | {memory:.1f} | {aim} |", flush=True)
     return middle
 
 
 def exops(*words):
-    return json.loads(once([binary, *words])[2])
-
-
-def peak(pid):
-    """Peak resident set of a running process in MB."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+    return json.loads(once([binary, *words])[1])
 
 
 print(f"exops on loopback, {os.cpu_count()} cores, {runs} cold processes a row (milliseconds; peak resident set in MB)\n")

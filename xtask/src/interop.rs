@@ -81,6 +81,5 @@ pub(crate) fn figures(runs: &str) -> Outcome {
     let python = python().map_err(|missing| format!("{}: {}", missing.name, missing.why))?;
     openssl().map_err(|missing| format!("{}: {}", missing.name, missing.why))?;
     run::run(&mut run::cargo(&["build", "--release", "--locked", "-p", "exops"]))?;
-    let binary = run::target().join("release").join(format!("exops{}", std::env::consts::EXE_SUFFIX));
-    run::run(&mut run::command(python, &["interop/figures.py", &binary.to_string_lossy(), runs]))
+    run::run(&mut run::command(python, &["interop/figures.py", &run::binary("release").to_string_lossy(), runs]))
 }

@@ -15,6 +15,11 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
+/// The program as it was built with a profile (`debug`, `release`).
+pub(crate) fn binary(profile: &str) -> PathBuf {
+    target().join(profile).join(format!("exops{}", std::env::consts::EXE_SUFFIX))
+}
+
 /// A command that runs in the root.
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);

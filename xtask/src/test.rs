@@ -20,7 +20,7 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
         return Err(format!("with CI=true every counterpart must be there:\n  {}", not_run.join("\n  ")));
     }
     run::run(&mut run::cargo(&["build", "--locked", "-p", "exops"]))?;
-    let binary = run::target().join("debug").join(format!("exops{}", std::env::consts::EXE_SUFFIX));
+    let binary = run::binary("debug");
     let environment = |command: &mut Command| {
         command.env("EXOPS_BINARY", &binary);
         if let Some(python) = &python {
@@ -46,7 +46,7 @@ pub(crate) fn soak(kills: &str) -> Outcome {
     kills.parse::<u32>().map_err(|_| format!("'{kills}' is no number of kills"))?;
     run::run(&mut run::cargo(&["build", "--locked", "--release", "-p", "exops"]))?;
     let mut tests = run::cargo(&["test", "--locked", "--release", "-p", "exops-suite-system", "--", "kill", "--nocapture"]);
-    run::run(tests.env("EXOPS_KILLS", kills))
+    run::run(tests.env("EXOPS_KILLS", kills).env("EXOPS_BINARY", run::binary("release")))
 }
 
 fn note<T>(answer: Result<T, interop::Missing>, not_run: &mut Vec<String>) -> Option<T> {

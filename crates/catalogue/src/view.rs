@@ -1,4 +1,4 @@
-//! The columns of PowerShell's default tables, by output type (`domain/exchange.md` 5.8).
+//! The columns of PowerShell's default tables, by output type.
 
 /// One column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub(crate) const PARAMETERS: [&str; 9] =
 
 /// Entries that are read at once.
 const PAGE: u32 = 200;
-/// How far a search without start date goes back (14 days; `domain/exchange.md` 4.3), in milliseconds.
+/// How far a search without start date goes back (14 days, the documented default), in milliseconds.
 const WINDOW: i64 = 14 * 24 * 3_600_000;
 /// Version that originating servers show.
 const SERVER_VERSION: &str = "15.20.9000.000";

@@ -424,7 +424,7 @@ impl<'a> Seed<'a> {
     }
 }
 
-/// Quotas of a mailbox without licence (`domain/exchange.md` 5.9).
+/// Quotas of a mailbox without licence.
 fn quota_of_the_unlicensed(values: &mut Json) {
     merge(values, json!({"IssueWarningQuota": 49 * GIB, "ProhibitSendQuota": 99 * GIB / 2, "ProhibitSendReceiveQuota": 50 * GIB}));
 }

@@ -18,7 +18,7 @@ pub struct LabConfig {
     pub tenant_id: Option<Uuid>,
     /// Host names beside `localhost` that the certificate, assertions and issuers may carry.
     pub host_aliases: Vec<String>,
-    /// Refuses what the real token service lets pass (`wire/entra.md` 0).
+    /// Refuses what the real token service lets pass.
     pub strict: bool,
 }
 

@@ -17,7 +17,7 @@ fn string(value: &Arc<str>) -> Value {
 }
 
 /// An error record as it travels: all ten properties that PowerShell's client insists on are there, with nulls where
-/// it allows them (`powershell-observed`, 8).
+/// it allows them.
 #[must_use]
 pub fn error_to_value(record: &ErrorRecord) -> Value {
     let exception = PsObject {

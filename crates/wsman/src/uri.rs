@@ -23,7 +23,7 @@ pub const IDENTIFY: &str = "http://schemas.dmtf.org/wbem/wsman/identify/1/wsmani
 /// Reserved namespace of `xml:lang`.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
-/// `a:Action` of every fault. A real client rejects a fault with another action (`powershell-observed`, 2).
+/// `a:Action` of every fault. A real client rejects a fault with another action.
 pub const FAULT_ACTION: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/fault";
 /// Address of "whoever asked".
 pub const ANONYMOUS: &str = "http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous";
