@@ -57,4 +57,17 @@ with lab.pool(given, bearer) as session:
     streams("not found", lab.run(session, "Get-Mailbox", Identity="nobody-has-this-name"))
     streams("unknown parameter", lab.run(session, "Get-Mailbox", NoSuchParameter="x"))
     streams("unknown cmdlet", lab.run(session, "Get-NoSuchThing"))
+    # What Import-PSSession asks first; pypsrp checks the count against what comes.
+    described = session.get_command_metadata(["Get-Mailbox", "SET-mail*", "Get-NoSuchThing"])
+    lab.emit(
+        "metadata",
+        commands={
+            command.name: {
+                "type": command.command_type.value,
+                "parameters": {name: parameter.switch_parameter for name, parameter in command.parameters.items() if name == parameter.name and parameter.dynamic is False},
+            }
+            for command in described
+        },
+    )
+    lab.emit("all metadata", count=len(session.get_command_metadata("*")))
 lab.emit("closed", closed=session.state == RunspacePoolState.CLOSED)

@@ -1,8 +1,10 @@
 """What the counterpart scripts share: the lab's ready file, a token through msal, a session through pypsrp."""
 
 import argparse
+import http.client
 import json
 import os
+import ssl
 import urllib.parse
 
 import msal
@@ -73,9 +75,9 @@ def connection(given: argparse.Namespace, bearer: str) -> WSMan:
     )
 
 
-def pool(given: argparse.Namespace, bearer: str) -> RunspacePool:
-    """An Exchange session; use it as context manager."""
-    return RunspacePool(connection(given, bearer), configuration_name="Microsoft.Exchange")
+def pool(given: argparse.Namespace, bearer: str, host: object = None) -> RunspacePool:
+    """An Exchange session; use it as context manager. Without a host nobody can be asked anything."""
+    return RunspacePool(connection(given, bearer), configuration_name="Microsoft.Exchange", host=host)
 
 
 def run(session: RunspacePool, cmdlet: str, **parameters: object) -> PowerShell:
@@ -86,6 +88,30 @@ def run(session: RunspacePool, cmdlet: str, **parameters: object) -> PowerShell:
         shell.add_parameter(name, value)
     shell.invoke()
     return shell
+
+
+class Rest:
+    """The REST admin API over http.client of the standard library. One connection for all calls: a server that ends it, or that leaves
+    bytes of an answer behind, shows here."""
+
+    def __init__(self, given: argparse.Namespace, bearer: str) -> None:
+        url = urllib.parse.urlsplit(given.lab["admin_api"])
+        self.server = http.client.HTTPSConnection(url.hostname, url.port, context=ssl.create_default_context(cafile=given.lab["ca_file"]), timeout=60)
+        self.path = f"/adminapi/beta/{given.lab['tenant_id']}/InvokeCommand"
+        self.headers = {
+            "Content-Type": "application/json",
+            "X-AnchorMailbox": f"APP:SystemMailbox{{bb558c35-97f1-4cb9-8ff7-d53741dc928c}}@{given.lab['tenant_id']}",
+            "Authorization": f"Bearer {bearer}",
+        }
+
+    def post(self, cmdlet: str, parameters: dict, target: str | None = None, **headers: str | None) -> tuple[http.client.HTTPResponse, dict]:
+        """The answer and its JSON. A header of None is left out; '_' in a name stands for '-'."""
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        body = json.dumps({"CmdletInput": {"CmdletName": cmdlet, "Parameters": parameters}})
+        self.server.request("POST", target or self.path, body, {name: value for name, value in sent.items() if value is not None})
+        answer = self.server.getresponse()
+        text = answer.read().strip(b"\0 \r\n")
+        return answer, json.loads(text) if text.startswith(b"{") else {}
 
 
 def emit(step: str, **fields: object) -> None:

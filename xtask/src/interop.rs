@@ -18,9 +18,9 @@ fn missing(name: &'static str, why: impl Into<String>) -> Missing {
     Missing { name, why: why.into() }
 }
 
-/// The interpreter with msal and pypsrp, installed when it is not there yet or the pins changed.
+/// The interpreter with msal, azure-identity and pypsrp, installed when it is not there yet or the pins changed.
 pub(crate) fn python() -> Result<PathBuf, Missing> {
-    const NAME: &str = "msal and pypsrp";
+    const NAME: &str = "msal, azure-identity and pypsrp";
     let check = format!("import sys, venv, ensurepip; sys.exit(sys.version_info < {PYTHON:?})");
     let system = ["python3", "python"].into_iter().find(|program| run::succeeds(program, &["-c", &check])).ok_or_else(|| {
         let (major, minor) = PYTHON;
@@ -39,7 +39,8 @@ pub(crate) fn python() -> Result<PathBuf, Missing> {
     let wanted = run::read(&requirements).map_err(|why| missing(NAME, why))?;
     // What is installed stands beside the environment; it is written last, so an interrupted installation is made again.
     let stamp = folder.join("requirements.installed");
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) && run::succeeds(&python, &["-c", "import msal, pypsrp"])
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
+        && run::succeeds(&python, &["-c", "import msal, azure.identity, pypsrp"])
     {
         return Ok(python);
     }

@@ -1,5 +1,7 @@
 use exops_psobject::Limits;
-use serde_json::Value as Json;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
+use serde_json::{Map, Value as Json};
 use thiserror::Error;
 
 /// Why a JSON body is not read.
@@ -28,9 +30,9 @@ pub enum BodyError {
     Shape(String),
 }
 
-/// Parses JSON after a scan that counts nesting and values, so that nothing is allocated for a body that is
-/// refused anyway.
-pub(crate) fn parse(body: &[u8], limits: &Limits) -> Result<Json, BodyError> {
+/// Counts nesting and values, so that nothing is allocated for a body that is refused anyway. Gives the body without a
+/// byte order mark.
+fn scan<'b>(body: &'b [u8], limits: &Limits) -> Result<&'b [u8], BodyError> {
     if body.len() > limits.bytes {
         return Err(BodyError::TooLong { actual: body.len(), limit: limits.bytes });
     }
@@ -56,6 +58,84 @@ pub(crate) fn parse(body: &[u8], limits: &Limits) -> Result<Json, BodyError> {
             return Err(BodyError::TooMany(limits.values));
         }
     }
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    serde_json::from_slice(body).map_err(|e| BodyError::NotJson(e.to_string()))
+    Ok(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
+}
+
+/// Parses JSON after the scan.
+pub(crate) fn parse(body: &[u8], limits: &Limits) -> Result<Json, BodyError> {
+    serde_json::from_slice(scan(body, limits)?).map_err(|e| BodyError::NotJson(e.to_string()))
+}
+
+/// The same for what asks for something: a name that stands twice in one object is refused, since two readers would
+/// take different values (case J-12).
+pub(crate) fn parse_unique(body: &[u8], limits: &Limits) -> Result<Json, BodyError> {
+    let unique: Unique = serde_json::from_slice(scan(body, limits)?).map_err(|e| BodyError::NotJson(e.to_string()))?;
+    Ok(unique.0)
+}
+
+struct Unique(Json);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Self)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Json;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unique(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Json::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+        let mut map = Map::new();
+        while let Some((name, Unique(value))) = entries.next_entry::<String, _>()? {
+            match map.entry(name) {
+                Entry::Vacant(vacant) => drop(vacant.insert(value)),
+                Entry::Occupied(known) => {
+                    return Err(A::Error::custom(format_args!("the name '{}' stands twice in one object", known.key())));
+                }
+            }
+        }
+        Ok(Json::Object(map))
+    }
 }

@@ -80,9 +80,9 @@ pub struct Invoke {
 /// Reads a request body. `Parameters` may be absent or null; key names match without case, as .NET reads them.
 ///
 /// # Errors
-/// Limits exceeded, not JSON, no `CmdletInput`, or no `CmdletName`.
+/// Limits exceeded, not JSON, a name twice in one object, no `CmdletInput`, or no `CmdletName`.
 pub fn parse_invoke(body: &[u8], limits: &Limits) -> Result<Invoke, BodyError> {
-    let json = bounded::parse(body, limits)?;
+    let json = bounded::parse_unique(body, limits)?;
     let shape = |what: &str| BodyError::Shape(what.to_owned());
     let input = json
         .as_object()

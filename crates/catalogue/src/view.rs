@@ -39,6 +39,19 @@ const TABLES: &[(&str, &[Column])] = &[
     ("ReducedRecipient", &[column("Name"), column("RecipientType")]),
     ("Recipient", &[column("Name"), column("RecipientType")]),
     ("User", &[column("Name"), column("RecipientType")]),
+    ("WindowsGroup", &[column("Name"), column("DisplayName"), column("SamAccountName"), column("GroupType")]),
+    ("MailContact", &[column("Name"), column("Alias"), column("RecipientType")]),
+    (
+        "UnifiedAuditLogEvent",
+        &[
+            column("CreationDate"),
+            column("UserIds"),
+            column("Operations"),
+            column("ResultIndex"),
+            column("ResultCount"),
+            column("Identity"),
+        ],
+    ),
     ("DistributionGroup", &[column("Name"), column("DisplayName"), column("GroupType"), column("PrimarySmtpAddress")]),
     ("UnifiedGroup", &[column("Name"), column("Alias"), column("ServerName"), column("AccessType")]),
     (

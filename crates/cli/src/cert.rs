@@ -1,5 +1,6 @@
 //! `exops cert …`: certificates in the store.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,13 +9,14 @@ use exops_auth::{Certificate, Identity, Thumbprint, issue};
 use exops_client::Credential;
 use exops_keystore::{CertificateStore, Entry, KeystoreError};
 use jiff::Timestamp;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value as Json, json};
 
 use crate::exit::{Exit, NOT_IN_STORE};
 use crate::failure::Failure;
-use crate::options::{CertList, CertNew, CertShow};
+use crate::options::{CertExport, CertImport, CertList, CertNew, CertRemove, CertShow};
 use crate::profile::file_failure;
-use crate::{places, print, tell};
+use crate::{password, places, print, tell};
 
 /// Makes a certificate and puts it into the store.
 pub(crate) fn new(options: &CertNew, as_json: bool) -> Result<Exit, Failure> {
@@ -71,6 +73,73 @@ pub(crate) fn show(options: &CertShow, as_json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// Writes a certificate with its key into a file that only its owner can read.
+pub(crate) fn export(options: &CertExport, as_json: bool) -> Result<Exit, Failure> {
+    let entry = find(&options.thumbprint, options.common.store.as_deref())?;
+    let is_pem = options.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("pem"));
+    let out = &options.out;
+    if is_pem && options.certificate_password_file.is_some() {
+        return Err(Failure::usage("a PEM file is written without a password").hint("leave the password out, or name the file .pfx"));
+    }
+    let password = options.certificate_password_file.as_deref().map(password::first_line).transpose()?;
+    if password.as_ref().is_some_and(|p| p.expose_secret().is_empty()) {
+        return Err(Failure::new(Exit::SignIn, "the password file is empty").hint("the password is its first line"));
+    }
+    let fail = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Failure::new(Exit::Unexpected, format!("{} is there already", out.display()))
+            .hint("no file is written over: choose another name, or remove it"),
+        _ => file_failure("write", out, &e),
+    };
+    let mut file = private_file(out).map_err(fail)?;
+    if is_pem {
+        file.write_all(exops_auth::pem::write_identity(&entry.identity).expose_secret().as_bytes()).map_err(fail)?;
+    } else {
+        let content = exops_auth::pfx::write(&entry.identity, password.as_ref())
+            .map_err(|e| Failure::new(Exit::Unexpected, format!("{} cannot be written: {e}", out.display())).hint(e.hint()))?;
+        file.write_all(content.expose_secret()).map_err(fail)?;
+    }
+    told(&entry.identity.certificate, out, as_json)
+}
+
+/// A new file for its owner only. One that is there is not written over: its permissions may be another's wish.
+fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Puts the certificate and key of a file into the store.
+pub(crate) fn import(options: &CertImport, as_json: bool) -> Result<Exit, Failure> {
+    let source = password::source(options.certificate_password_file.as_deref())?;
+    let (identity, _) = password::identity(&options.file, source)?;
+    let file = add(&store(options.common.store.as_deref())?, &identity)?;
+    told(&identity.certificate, &file, as_json)
+}
+
+/// Removes a certificate and its key.
+pub(crate) fn remove(options: &CertRemove, as_json: bool) -> Result<Exit, Failure> {
+    let store = store(options.common.store.as_deref())?;
+    let removed = store.remove(&parse(&options.thumbprint)?).map_err(store_failure)?;
+    if as_json {
+        print(&format!("{}\n", json!({ "removed": removed })))?;
+    } else {
+        removed.iter().try_for_each(|file| print(&format!("removed {}\n", file.display())))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Which certificate is in which file now.
+fn told(certificate: &Certificate, file: &Path, as_json: bool) -> Result<Exit, Failure> {
+    if as_json {
+        print(&format!("{}\n", with_files(describe(certificate), file, None)))?;
+    } else {
+        print(&format!("{}  file        {}\n", text(certificate), file.display()))?;
+    }
+    Ok(Exit::Ok)
+}
+
 /// A self-signed certificate with a new RSA key.
 pub(crate) fn make(subject: &str, days: u32) -> Result<Identity, Failure> {
     issue::self_signed(subject, days, now()).map_err(|e| {
@@ -94,9 +163,12 @@ pub(crate) fn from_store(thumbprint: &str, store: Option<&Path>) -> Result<Crede
 }
 
 fn find(thumbprint: &str, store_folder: Option<&Path>) -> Result<Entry, Failure> {
-    let wanted = Thumbprint::parse(thumbprint)
-        .map_err(|e| Failure::usage(format!("'{thumbprint}' is no thumbprint: {e}")).hint("'exops cert list' shows those of the store"))?;
-    store(store_folder)?.find(&wanted).map_err(store_failure)
+    store(store_folder)?.find(&parse(thumbprint)?).map_err(store_failure)
+}
+
+fn parse(thumbprint: &str) -> Result<Thumbprint, Failure> {
+    Thumbprint::parse(thumbprint)
+        .map_err(|e| Failure::usage(format!("'{thumbprint}' is no thumbprint: {e}")).hint("'exops cert list' shows those of the store"))
 }
 
 fn store_failure(error: KeystoreError) -> Failure {

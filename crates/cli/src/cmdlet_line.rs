@@ -12,6 +12,12 @@ use crate::output::Format;
 pub(crate) struct CmdletLine {
     pub global: Global,
     pub transport: Transport,
+    /// Where further parameters come from: JSON, `@file` or `-`.
+    pub params: Option<String>,
+    /// The properties that are shown; all where it is empty.
+    pub select: Vec<String>,
+    /// The tenant, by id or domain, that the profile must be for.
+    pub require_tenant: Option<String>,
     pub cmdlet: String,
     pub words: Vec<String>,
 }
@@ -67,7 +73,7 @@ impl CmdletLine {
             self.global.verbose += 1;
             return Ok(true);
         }
-        if !matches!(name.as_str(), "-o" | "--output" | "--profile" | "--transport") {
+        if !matches!(name.as_str(), "-o" | "--output" | "--profile" | "--transport" | "--params" | "--select" | "--require-tenant") {
             return Ok(false);
         }
         let value = match glued {
@@ -76,6 +82,9 @@ impl CmdletLine {
         };
         match name.as_str() {
             "--profile" => self.global.profile = Some(value),
+            "--params" => self.params = Some(value),
+            "--require-tenant" => self.require_tenant = Some(value),
+            "--select" => self.select = value.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect(),
             "--transport" => self.transport = choice(&name, &value)?,
             _ => self.global.output = Some(choice::<Format>(&name, &value)?),
         }

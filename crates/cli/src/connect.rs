@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::options::Connect;
+use crate::output::printable;
 use crate::profile::{self, Profile, SavedCredential, SavedEndpoint, file_failure};
 use crate::session::{self, Session};
 use crate::{cert, password, print, status};
@@ -41,6 +42,8 @@ pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: 
         organization,
         tenant_id: token.claims().tenant_id,
         connection_id: connection.connection_id(),
+        app_roles: token.claims().app_roles.clone(),
+        directory_roles: token.claims().directory_roles.clone(),
         endpoint: saved_endpoint,
         credential: saved_credential,
     };
@@ -53,7 +56,7 @@ pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: 
             "connected to {} ({}) as {} ({}); token good for {} min; saved as profile '{name}'\n",
             saved.organization,
             saved.tenant_id,
-            if claims.display_name.is_empty() { "application" } else { &claims.display_name },
+            if claims.display_name.is_empty() { "application".to_owned() } else { printable(&claims.display_name) },
             saved.app_id,
             status::minutes_left(&token),
         ))?;

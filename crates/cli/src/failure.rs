@@ -9,6 +9,7 @@ use exops_runspace::{Fault, FaultKind};
 use serde_json::{Map, Value as Json, json};
 
 use crate::exit::Exit;
+use crate::output::printable;
 
 /// A failure as a person or a program is told.
 #[derive(Debug, Clone, Default)]
@@ -69,12 +70,12 @@ impl Failure {
 
     /// `error: …`, then `hint: …` where there is one.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("error: {}\n", self.message);
+        let mut text = format!("error: {}\n", printable(&self.message));
         if !self.hint.is_empty() {
-            text += &format!("hint: {}\n", self.hint);
+            text += &format!("hint: {}\n", printable(&self.hint));
         }
         if let Some(id) = &self.request_id {
-            text += &format!("request id: {id}\n");
+            text += &format!("request id: {}\n", printable(id));
         }
         text
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use exops_runspace::{BoxFuture, Choice, Host, HostError};
 
+use crate::output::printable;
+
 /// Asks on standard error, reads standard input.
 struct Terminal;
 
@@ -22,10 +24,12 @@ impl Host for Terminal {
         choices: &'a [Choice],
         default: usize,
     ) -> BoxFuture<'a, Result<usize, HostError>> {
-        let shown = |c: &Choice| c.label.replacen('&', "", 1);
+        let shown = |c: &Choice| printable(&c.label).replacen('&', "", 1);
         let hot = |c: &Choice| c.label.split_once('&').and_then(|(_, rest)| rest.chars().next()).unwrap_or('?');
         let offers: Vec<String> = choices.iter().map(|c| format!("[{}] {}", hot(c).to_uppercase(), shown(c))).collect();
         let usual = choices.get(default).map(|c| hot(c).to_uppercase().to_string()).unwrap_or_default();
+        let lines = |text: &str| text.lines().map(printable).collect::<Vec<_>>().join("\n");
+        let (caption, message) = (lines(caption), lines(message));
         let question = format!("\n{caption}\n{message}\n{} (default is \"{usual}\"): ", offers.join("  "));
         Box::pin(async move {
             loop {

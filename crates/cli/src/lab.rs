@@ -12,9 +12,9 @@ use serde_json::{Value as Json, json};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::options::{LabApp, LabAppCreate, LabData, LabUp};
-use crate::output::Format;
+use crate::output::{Format, printable};
 use crate::session::{lab_data, lab_endpoint, read};
-use crate::{io_reason, print, tell};
+use crate::{asked_to_stop, io_reason, print, tell};
 
 /// How long `down` waits for the lab to drain.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -42,29 +42,16 @@ pub(crate) async fn up(options: LabUp) -> Result<Exit, Failure> {
         ready.data_dir.display(),
         ready.ca_file.display(),
     ))?;
-    running.run_until(asked_to_stop()).await?;
-    Ok(Exit::Ok)
-}
-
-/// Ctrl-C, or what a service manager sends.
-async fn asked_to_stop() {
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    let first = async {
+        asked_to_stop().await;
+        tell("stopping when the requests under way are done; Ctrl-C again ends it at once");
+        tokio::spawn(async {
+            asked_to_stop().await;
+            std::process::exit(Exit::Interrupted.code().into());
+        });
     };
-    #[cfg(unix)]
-    {
-        let terminate = async {
-            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-                Ok(mut signal) => drop(signal.recv().await),
-                Err(_) => std::future::pending().await,
-            }
-        };
-        tokio::select! { () = interrupt => {}, () = terminate => {} }
-    }
-    #[cfg(not(unix))]
-    interrupt.await;
+    running.run_until(first).await?;
+    Ok(Exit::Ok)
 }
 
 /// A running lab, and a client for its own API.
@@ -139,6 +126,19 @@ pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failur
     Ok(Exit::Ok)
 }
 
+/// Takes the running lab's organisation back to its first day.
+pub(crate) async fn reset(data: &LabData, as_json: bool) -> Result<Exit, Failure> {
+    let found = Found::open(data)?;
+    let done = found.call("POST", "reset").await?;
+    if as_json {
+        print(&format!("{done}\n"))?;
+    } else {
+        let organization = &found.bootstrap.ready.organization;
+        print(&format!("{organization} is as on its first day, and its audit log is empty; applications stay registered\n"))?;
+    }
+    Ok(Exit::Ok)
+}
+
 /// Asks the running lab to stop and waits until it has.
 pub(crate) async fn down(data: &LabData) -> Result<Exit, Failure> {
     let found = Found::open(data)?;
@@ -173,7 +173,7 @@ pub(crate) async fn application(command: LabApp, output: Option<Format>) -> Resu
             } else if all.is_empty() {
                 tell("no application is registered: exops lab app create --help");
             } else {
-                all.iter().try_for_each(|app| print(&format!("{}  {}\n", app.app_id, app.name)))?;
+                all.iter().try_for_each(|app| print(&format!("{}  {}\n", app.app_id, printable(&app.name))))?;
             }
             Ok(Exit::Ok)
         }
@@ -198,7 +198,7 @@ fn show(app: &RegisteredApplication, as_json: bool) -> Result<Exit, Failure> {
         print(&format!("{}\n", json!(app)))?;
         return Ok(Exit::Ok);
     }
-    let mut text = format!("{}\n  client id          {}\n  object id          {}\n", app.name, app.app_id, app.object_id);
+    let mut text = format!("{}\n  client id          {}\n  object id          {}\n", printable(&app.name), app.app_id, app.object_id);
     let mut line = |name: &str, value: String| text += &format!("  {name:18} {value}\n");
     line("service principal", app.service_principal_id.map(|id| id.to_string()).unwrap_or_default());
     line("tenant", app.tenant_id.to_string());

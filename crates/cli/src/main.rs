@@ -3,14 +3,17 @@
 
 mod cert;
 mod cmdlet_line;
+mod completion;
 mod connect;
 mod dialect;
 mod exit;
+mod explain;
 mod failure;
 mod host;
 mod lab;
 mod options;
 mod output;
+mod params;
 mod password;
 mod places;
 mod profile;
@@ -53,6 +56,9 @@ fn main() -> ExitCode {
 
 /// Whether errors are told as JSON, and how it ended.
 fn dispatch(words: Vec<String>) -> (bool, Result<Exit, Failure>) {
+    if let Some((_, rest)) = words.split_first().filter(|(_, rest)| rest.first().is_some_and(|w| w == completion::ASK)) {
+        return (false, completion::answer(rest.get(1..).unwrap_or_default()));
+    }
     let asks_json = words.windows(2).any(|w| matches!(w, [a, b] if (a == "-o" || a == "--output") && b.starts_with("json")))
         || words.iter().any(|w| w == "--json" || w.starts_with("--output=json"));
     match cmdlet_line::read(words.get(1..).unwrap_or_default()) {
@@ -64,7 +70,7 @@ fn dispatch(words: Vec<String>) -> (bool, Result<Exit, Failure>) {
         Ok(None) => {}
         Err(failure) => return (asks_json, Err(failure)),
     }
-    let mut command = Cli::command();
+    let mut command = without_empty_variables(Cli::command());
     command.build();
     let parsed = dialect::rewrite(&command, words).map(|(words, notes)| {
         let matches = command.try_get_matches_from_mut(words);
@@ -82,6 +88,12 @@ fn dispatch(words: Vec<String>) -> (bool, Result<Exit, Failure>) {
     (asks_json || cli.global.output.is_some_and(output::Format::is_json), execute(cli))
 }
 
+/// A variable that is set to nothing is not set, for clap as for `cmdlet_line`.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|v| v.is_empty());
+    command.mut_args(|arg| if is_empty(&arg) { arg.env(None::<&str>) } else { arg }).mut_subcommands(without_empty_variables)
+}
+
 fn execute(cli: Cli) -> Result<Exit, Failure> {
     let global = cli.global;
     let wants_json = |json: options::Json| json.json || global.output.is_some_and(output::Format::is_json);
@@ -92,6 +104,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         }
         Verb::Lab(options::Lab::Up(options)) => block_on(Threads::Two, lab::up(options)),
         Verb::Lab(options::Lab::Status(options)) => block_on(Threads::One, lab::status(&options.data, wants_json(options.json))),
+        Verb::Lab(options::Lab::Reset(options)) => block_on(Threads::One, lab::reset(&options.data, wants_json(options.json))),
         Verb::Lab(options::Lab::Down(data)) => block_on(Threads::One, lab::down(&data)),
         Verb::Lab(options::Lab::App(app)) => block_on(Threads::One, lab::application(app, global.output)),
         Verb::Connect(options) => {
@@ -101,10 +114,15 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Verb::Status(json) => block_on(Threads::One, status::status(global.profile, wants_json(json))),
         // `cmdlet_line` takes every complete one.
         Verb::Run(_) => Err(Failure::usage("'run' needs the name of a cmdlet").hint("exops run Get-Mailbox -ResultSize 10")),
+        Verb::Explain(options) => explain::explain(&options, global.profile.as_deref(), wants_json(options.json)),
+        Verb::Completion(options) => completion::script(options.shell),
         Verb::Disconnect(options) => connect::disconnect(global.profile, options.all),
         Verb::Cert(options::Cert::New(options)) => cert::new(&options, wants_json(options.common.json)),
         Verb::Cert(options::Cert::List(options)) => cert::list(&options, wants_json(options.json)),
         Verb::Cert(options::Cert::Show(options)) => cert::show(&options, wants_json(options.common.json)),
+        Verb::Cert(options::Cert::Export(options)) => cert::export(&options, wants_json(options.common.json)),
+        Verb::Cert(options::Cert::Import(options)) => cert::import(&options, wants_json(options.common.json)),
+        Verb::Cert(options::Cert::Remove(options)) => cert::remove(&options, wants_json(options.common.json)),
     }
 }
 
@@ -152,6 +170,27 @@ fn start_log(global: &Global) {
         _ => "debug,hyper=info,h2=info,rustls=info",
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Ctrl-C, or what a service manager sends.
+async fn asked_to_stop() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        let terminate = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => drop(signal.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! { () = interrupt => {}, () = terminate => {} }
+    }
+    #[cfg(not(unix))]
+    interrupt.await;
 }
 
 /// Writes to standard output.

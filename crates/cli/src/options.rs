@@ -46,6 +46,10 @@ pub(crate) enum Verb {
     Status(Json),
     /// Run a cmdlet; its arguments are written as in PowerShell
     Run(Run),
+    /// What a cmdlet and its parameters take, without asking a service
+    Explain(Explain),
+    /// A script that completes commands, cmdlets and parameters in a shell
+    Completion(Completion),
     /// Forget a saved connection
     Disconnect(Disconnect),
     /// Certificates in the store
@@ -75,6 +79,8 @@ pub(crate) enum Lab {
     Up(LabUp),
     /// Where the running lab is
     Status(LabStatus),
+    /// Take the running lab's organisation back to its first day; applications stay registered
+    Reset(LabStatus),
     /// Stop the running lab
     Down(LabData),
     /// Applications of the running lab
@@ -232,12 +238,54 @@ pub(crate) struct Run {
     /// Over what the cmdlet travels
     #[arg(long, value_enum, default_value = "rest")]
     pub transport: Transport,
+    /// More parameters as a JSON object, @FILE or - for standard input
+    #[arg(long, value_name = "JSON")]
+    pub params: Option<String>,
+    /// Show these properties only, separated by commas
+    #[arg(long, value_name = "NAMES")]
+    pub select: Option<String>,
+    /// Refuse to run unless the profile is for this tenant
+    #[arg(long, value_name = "ID|DOMAIN")]
+    pub require_tenant: Option<String>,
     /// The cmdlet's name
     #[arg(value_name = "CMDLET")]
     pub cmdlet: String,
     /// Its arguments
     #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The cmdlet's name
+    #[arg(value_name = "CMDLET")]
+    pub cmdlet: String,
+    /// One of its parameters
+    #[arg(long, value_name = "NAME")]
+    pub parameter: Option<String>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+    /// PowerShell
+    #[value(name = "powershell", alias = "pwsh")]
+    Pwsh,
 }
 
 #[derive(Debug, Args)]
@@ -255,6 +303,48 @@ pub(crate) enum Cert {
     List(CertList),
     /// One certificate
     Show(CertShow),
+    /// Write a certificate with its key into a file
+    Export(CertExport),
+    /// Put the certificate and key of a PFX or PEM file into the store
+    Import(CertImport),
+    /// Remove a certificate and its key from the store
+    Remove(CertRemove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertExport {
+    /// SHA-1 thumbprint
+    #[arg(value_name = "THUMBPRINT")]
+    pub thumbprint: String,
+    /// The new file, PEM where its name ends in .pem and PFX else; only you can read it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// A file whose first line protects the PFX; without it the PFX has no password
+    #[arg(long, value_name = "FILE")]
+    pub certificate_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: CertList,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertImport {
+    /// A PFX or PEM file with certificate and key
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// A file whose first line is the password; without it the terminal asks [env: EXOPS_CERTIFICATE_PASSWORD_FILE=]
+    #[arg(long, value_name = "FILE")]
+    pub certificate_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub common: CertList,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertRemove {
+    /// SHA-1 thumbprint
+    #[arg(value_name = "THUMBPRINT")]
+    pub thumbprint: String,
+    #[command(flatten)]
+    pub common: CertList,
 }
 
 #[derive(Debug, Args)]

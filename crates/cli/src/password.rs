@@ -10,9 +10,9 @@ use secrecy::SecretString;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::io_reason;
 use crate::profile::{PasswordSource, file_failure};
 use crate::session::read;
+use crate::{io_reason, tell};
 
 /// Names a file with the password.
 const VARIABLE: &str = "EXOPS_CERTIFICATE_PASSWORD_FILE";
@@ -26,11 +26,21 @@ pub(crate) fn source(file: Option<&Path>) -> Result<PasswordSource, Failure> {
     }
 }
 
-/// Opens a PFX or PEM file. Answers the credential and the source of the password that it took; a file that opens
-/// without one is not asked for.
+/// Opens a PFX or PEM file to sign in with; the source is that of the password that it took.
 pub(crate) fn open(path: &Path, source: PasswordSource) -> Result<(Credential, PasswordSource), Failure> {
+    identity(path, source).map(|(identity, source)| (Credential::Certificate(Arc::new(identity)), source))
+}
+
+/// Certificate and key of a PFX or PEM file, and the source of the password that it took; a file that opens without one
+/// is not asked for.
+pub(crate) fn identity(path: &Path, source: PasswordSource) -> Result<(Identity, PasswordSource), Failure> {
     let bytes = read(path).map_err(|f| Failure { exit: Some(Exit::SignIn), ..f })?;
-    let credential = |identity: Identity, source| Ok((Credential::Certificate(Arc::new(identity)), source));
+    let credential = |identity: Identity, source: PasswordSource| {
+        if source == PasswordSource::None && exops_keystore::is_exposed(path) {
+            tell(&format!("note: others than you may read the private key in {}: chmod 600", path.display()));
+        }
+        Ok((identity, source))
+    };
     match Identity::read(&bytes, None) {
         Ok(identity) => return credential(identity, PasswordSource::None),
         Err(IdentityError::PasswordNeeded | IdentityError::WrongPassword) => {}
@@ -76,7 +86,8 @@ fn ask(path: &Path) -> Result<SecretString, Failure> {
         .map_err(|e| Failure::new(Exit::SignIn, format!("the password of {} was not read: {}", path.display(), io_reason(&e))).hint(HOW))
 }
 
-fn first_line(file: &Path) -> Result<SecretString, Failure> {
+/// The password that a file holds.
+pub(crate) fn first_line(file: &Path) -> Result<SecretString, Failure> {
     let bytes = read(file).map_err(|f| Failure { exit: Some(Exit::SignIn), ..f })?;
     let text =
         String::from_utf8(bytes).map_err(|_| Failure::new(Exit::SignIn, format!("the password file {} is not text", file.display())))?;

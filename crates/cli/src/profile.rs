@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use exops_policy::{Application, Caller, Principal, Rights, RoleModel, TenantId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,18 +17,24 @@ pub(crate) const DEFAULT: &str = "default";
 
 /// A saved connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Profile {
     pub app_id: Uuid,
     pub organization: String,
     pub tenant_id: Uuid,
     pub connection_id: Uuid,
+    /// What the token said when it was made: completions offer what these roles grant.
+    #[serde(default)]
+    pub app_roles: Vec<String>,
+    #[serde(default)]
+    pub directory_roles: Vec<Uuid>,
     pub endpoint: SavedEndpoint,
     pub credential: SavedCredential,
 }
 
 /// Where the organisation is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub(crate) enum SavedEndpoint {
     /// The lab on a data folder; its ready file says where it is today.
     Lab { data: PathBuf },
@@ -37,7 +44,7 @@ pub(crate) enum SavedEndpoint {
 
 /// How the application signs in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
 pub(crate) enum SavedCredential {
     /// A certificate in a store.
     Store { thumbprint: String, store: Option<PathBuf> },
@@ -74,6 +81,36 @@ impl Profile {
             }
             Err(e) => Err(file_failure("read", &path, &e)),
         }
+    }
+
+    /// Refuses when it is for another tenant than the one that the command line asks for.
+    pub(crate) fn must_be_for(&self, tenant: Option<&str>) -> Result<(), Failure> {
+        match tenant {
+            Some(t) if !t.eq_ignore_ascii_case(&self.organization) && !t.eq_ignore_ascii_case(&self.tenant_id.to_string()) => {
+                let text = format!("the profile is for {} ({}), and --require-tenant says '{t}'", self.organization, self.tenant_id);
+                Err(Failure { code: "OtherTenant".to_owned(), ..Failure::usage(text) }
+                    .hint("choose the connection with --profile; nothing was sent"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the application's roles granted when the profile was made. Known of a lab only, whose role model is the
+    /// built-in one.
+    pub(crate) fn rights(&self) -> Option<Rights> {
+        let is_lab = matches!(self.endpoint, SavedEndpoint::Lab { .. } | SavedEndpoint::Fixed { lab: true, .. });
+        let rights = RoleModel::built_in().rights(&Caller {
+            tenant: TenantId(self.tenant_id),
+            principal: Principal::Application(Application {
+                app_id: self.app_id,
+                object_id: Uuid::nil(),
+                display_name: String::new(),
+                app_roles: self.app_roles.clone(),
+                directory_roles: self.directory_roles.clone(),
+            }),
+            client_address: String::new(),
+        });
+        Some(rights).filter(|r| is_lab && !r.is_empty())
     }
 
     /// Writes a profile.

@@ -126,6 +126,8 @@ async fn steps(folder: &Path, running: &mut Option<RunningLab>, screen: &mut Scr
         organization: ready.organization,
         tenant_id: ready.tenant_id,
         connection_id: Uuid::new_v4(),
+        app_roles: token.claims().app_roles.clone(),
+        directory_roles: token.claims().directory_roles.clone(),
         endpoint: SavedEndpoint::Lab { data },
         credential: SavedCredential::Store { thumbprint, store: Some(store.directory().to_owned()) },
     };

@@ -16,17 +16,21 @@ use crate::failure::Failure;
 use crate::output::{Format, Output, printable};
 use crate::profile::{self, Profile};
 use crate::session::Session;
-use crate::{host, output_failure, suggest, tell, words};
+use crate::{asked_to_stop, host, output_failure, params, suggest, tell, words};
 
 /// How long closing may take when nobody reads any more.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs the cmdlet of a command line.
 pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
-    let command = words::command(&line.cmdlet, line.words)?;
+    let mut command = words::command(&line.cmdlet, line.words)?;
+    if let Some(params) = &line.params {
+        command.arguments.extend(params::arguments(params)?);
+    }
     let sent = Sent::of(&line.cmdlet, &command.arguments);
     let bound = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).map_err(|e| sent.failure(&e.record))?;
     let profile = Profile::load(line.global.profile.as_deref().unwrap_or(profile::DEFAULT))?;
+    profile.must_be_for(line.require_tenant.as_deref())?;
     let session = Session::open(&profile)?;
     let caller = session.tokens.token().await?.caller();
     let connection = session.connection(line.transport);
@@ -39,7 +43,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     let width = terminal.then(terminal_width);
     let out = BufWriter::with_capacity(64 << 10, std::io::stdout());
     let mut shown = Shown {
-        output: Output::new(format, out, &sent.cmdlet, width),
+        output: Output::new(format, out, &sent.cmdlet, width, line.select),
         sent,
         as_json: explicit.is_some_and(Format::is_json),
         correlation_id,
@@ -52,18 +56,16 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     result
 }
 
-/// The first Ctrl-C asks the cmdlet to stop; the second ends the program. A thread of its own, because this one may be
-/// held up by a reader of standard output that does not read.
+/// The first Ctrl-C (or SIGTERM) asks the cmdlet to stop; the second ends the program. A thread of its own, because
+/// this one may be held up by a reader of standard output that does not read.
 fn stop_on_interrupt(stop: StopToken) {
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
         runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.stop();
-            }
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(Exit::Interrupted.code().into());
-            }
+            asked_to_stop().await;
+            stop.stop();
+            asked_to_stop().await;
+            std::process::exit(Exit::Interrupted.code().into());
         });
     });
 }

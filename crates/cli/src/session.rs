@@ -1,5 +1,6 @@
 //! From a profile to something that runs cmdlets.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use exops_client::{Credential, Endpoint, Http, RemotePowerShellConnection, RestConnection, TokenSource};
@@ -92,9 +93,13 @@ pub(crate) fn lab_data(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     /// Larger than any certificate file.
     const LIMIT: u64 = 4 << 20;
-    let size = std::fs::metadata(path).map_err(|e| file_failure("read", path, &e))?.len();
-    if size > LIMIT {
-        return Err(Failure::new(Exit::Usage, format!("{} has {size} bytes; that is no certificate or secret", path.display())));
+    let fail = |e| file_failure("read", path, &e);
+    let mut bytes = Vec::new();
+    // A device or pipe does not tell its size.
+    std::fs::File::open(path).map_err(fail)?.take(LIMIT + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Failure::new(Exit::Usage, format!("{} has more than {} MB", path.display(), LIMIT >> 20))
+            .hint("certificates, secrets and parameters are smaller: is it the right file?"));
     }
-    std::fs::read(path).map_err(|e| file_failure("read", path, &e))
+    Ok(bytes)
 }

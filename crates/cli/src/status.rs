@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::printable;
 use crate::print;
 use crate::profile::{self, Profile, SavedCredential};
 use crate::session::Session;
@@ -30,7 +31,7 @@ pub(crate) async fn status(profile: Option<String>, as_json: bool) -> Result<Exi
                 Json::Array(items) => format!("{{{}}}", items.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(", ")),
                 other => other.to_string(),
             };
-            format!("{key:37} : {text}").trim_end().to_owned() + "\n"
+            format!("{key:37} : {}", printable(&text)).trim_end().to_owned() + "\n"
         });
         print(&lines.collect::<String>())?;
     }

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use exops_catalogue::{Argument, Catalogue, Cmdlet, Command, Parameter, ParameterKind};
-use exops_psobject::{Base, PsObject, Value};
+use exops_psobject::{PsObject, Value};
 
 use crate::failure::Failure;
+use crate::params::hashtable;
 
 /// Deepest nesting of `@{…}`.
 const DEPTH: usize = 16;
@@ -23,6 +24,7 @@ pub(crate) fn command(cmdlet: &str, words: Vec<String>) -> Result<Command, Failu
     // The parameter whose value comes next, as far as this end knows.
     let mut waiting: Option<String> = None;
     while let Some(word) = words.pop_front() {
+        no_typography(&word)?;
         if let Some((name, value)) = name_of(&word) {
             let parameter = known.as_ref().and_then(|c| parameter(c, &name));
             if name.len() == 1 && parameter.is_none_or(|p| !p.aliases.iter().any(|a| a.eq_ignore_ascii_case(&name))) {
@@ -69,6 +71,21 @@ pub(crate) fn command(cmdlet: &str, words: Vec<String>) -> Result<Command, Failu
         command.arguments.push(Argument { name: None, value: Some(value), glued: false });
     }
     Ok(command)
+}
+
+/// Text processors turn `-Name` and `"…"` into dashes and quotes that no shell knows.
+fn no_typography(word: &str) -> Result<(), Failure> {
+    let mut letters = word.chars();
+    let what = match (letters.next(), letters.next()) {
+        (Some('\u{2013}' | '\u{2014}' | '\u{2015}'), Some(c)) if c.is_ascii_alphabetic() => "dash",
+        (Some('\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{2018}' | '\u{201a}'), _) => "quote",
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!("'{word}' begins with a typographic {what}, as documents and mails have them")).hint(if what == "dash" {
+        "type it again with the '-' of the keyboard"
+    } else {
+        "type it again with the keyboard's own quotes"
+    }))
 }
 
 /// `-Name`, `-Name:value`, `--what-if`, `--result-size=5`: the name without dashes, and the value that is glued to it.
@@ -312,8 +329,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.depth -= 1;
-        let type_names = ["System.Collections.Hashtable".into(), "System.Object".into()];
-        Ok(PsObject { type_names: type_names.into(), base: Base::Dictionary(entries), ..PsObject::default() }.into())
+        Ok(hashtable(entries))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What both connections make of a bound pipeline.
 
-use exops_catalogue::{Command, Stage};
+use exops_catalogue::{Command, ConfirmImpact, Stage};
 use exops_psobject::{ErrorCategory, ErrorRecord, Value};
 use exops_runspace::{Ended, Invocation, RecordStream, run_local_stages};
 
@@ -38,6 +38,13 @@ pub(crate) fn named(stage: &Stage) -> Result<(String, Vec<(String, Value)>), End
         Stage::Unresolved(command) => Ok((command.name.clone(), pair(command)?)),
         _ => Err(refused("System.Management.Automation.PSNotSupportedException", "this stage does not run at the far end".to_owned(), "")),
     }
+}
+
+/// Whether PowerShell would ask before this command although nobody wrote `-Confirm`: its impact is high
+/// (`$ConfirmPreference`). A session at the far end does so of its own accord.
+pub(crate) fn asks_by_itself(stage: &Stage) -> bool {
+    let Stage::Cmdlet(command) = stage else { return false };
+    command.cmdlet.impact == ConfirmImpact::High && command.argument("Confirm").is_none() && !command.flag("WhatIf")
 }
 
 fn pair(command: &Command) -> Result<Vec<(String, Value)>, Ended> {

@@ -112,7 +112,11 @@ enum Trouble {
 impl Run {
     fn new(connection: Arc<Inner>, invocation: &Invocation) -> Result<Self, Ended> {
         let stage = arguments::remote_stage(invocation, "the REST admin API runs one cmdlet at a time")?;
-        let (cmdlet, parameters) = arguments::named(stage)?;
+        let (cmdlet, mut parameters) = arguments::named(stage)?;
+        // The service asks only when it is told to: what PowerShell asks for by itself, this end has to ask for.
+        if arguments::asks_by_itself(stage) {
+            parameters.push(("Confirm".to_owned(), Value::Bool(true)));
+        }
         let result_size = ResultSize::of(stage, &parameters);
         let what_if = parameters.iter().any(|(n, v)| n.eq_ignore_ascii_case("WhatIf") && v.as_bool() == Some(true));
         let request = InvokeRequest {

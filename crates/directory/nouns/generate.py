@@ -14,12 +14,18 @@ name; text. All but the first are marked `assumed`. Statements of facts.txt:
     default NAME = JSON             a default; before the first noun for all nouns, after `noun` for that one
     noun NAME = [base] KEY          begins a noun: KEY in types.json, after the recorded recipient base where it says so
     view                            not stored: shows every noun whose `listing` it is
+    shows NOUN                      a view of that noun only
+    kinds MEMBERS                   what -RecipientTypeDetails of the reading cmdlet takes
     listing NOUN                    the wider noun under which its objects are listed too
     chain A | B | C                 .NET type names, most derived first
     get CMDLET TASK = PARAMETERS    a reading cmdlet, its .NET task class (shown in errors), the parameters served
     set CMDLET TASK = PROPERTIES    a changing cmdlet; each parameter sets the property of its name
     ordered A B C                   sizes that must not decrease in this order
-    length MIN MAX = PROPERTIES     characters that a text may have
+    length MIN MAX = PROPERTIES     characters that a text, or each text of a list, may have
+    members PROPERTY = A B C        the only texts that a property, or each item of a list, may be set to
+    names PROPERTY = A | B          names of objects that exist without being nouns; nothing else may be set
+    reference PROPERTIES            hold names of recipients of the organisation
+    variant PARAMETER VALUE = JSON  what a parameter without a property sets for one of its values; null gives defaults back
     unique|shared KIND PROPERTIES   what finds an object; unique values belong to one object only
     index PROPERTIES                properties kept in the index; on a view, for all nouns that are listed under it
     rename OLD NEW, drop NAMES, add NAMES    corrections of a property list (`NAME:own` drops it behind the base only)
@@ -108,7 +114,7 @@ def main():
                 properties.setdefault(name, observed)
         for name in noun["add"]:
             properties.setdefault(name, {})
-        may_filter = set()
+        may_filter, plain = set(), set()
         for name, entry in filterable.items():
             if noun["get"] in entry["cmdlets"]:
                 if " to " in name:
@@ -116,6 +122,8 @@ def main():
                     may_filter |= {f"{stem}{i}" for i in range(1, int(name.rsplit(stem, 1)[1]) + 1)}
                 else:
                     may_filter.add(name)
+                if not entry["wildcards"]:
+                    plain.add(name.lower())
         lower = {name.lower() for name in may_filter}
         nouns.append(f"\nnoun {noun['name']}")
         nouns += noun["lines"]
@@ -148,6 +156,8 @@ def main():
                 flags.append("index")
             if name.lower() in lower:
                 flags.append("filter")
+                if name.lower() in plain:
+                    flags.append("plain")
             nouns.append(f"property {name} {kind} {','.join(flags) or '-'} {default}")
 
     for kind in list(used):

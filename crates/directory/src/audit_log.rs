@@ -9,8 +9,6 @@ use crate::output::Flow;
 use crate::parameters::ResultSize;
 use crate::values::fold;
 
-pub(crate) const CMDLET: &str = "Search-AdminAuditLog";
-pub(crate) const TASK: &str = "Microsoft.Exchange.Management.SystemConfigurationTasks.SearchAdminAuditLog";
 pub(crate) const PARAMETERS: [&str; 9] =
     ["Cmdlets", "Parameters", "StartDate", "EndDate", "ObjectIds", "UserIds", "IsSuccess", "StartIndex", "ResultSize"];
 
@@ -44,8 +42,7 @@ impl Run {
             from: Some(from.unwrap_or_else(|| to.unwrap_or(self.origin().time).saturating_sub(WINDOW))),
             to,
         };
-        let server = self.origin().server.split('.').next().unwrap_or_default().to_uppercase();
-        let server = format!("{server} ({SERVER_VERSION})");
+        let server = originating_server(&self.origin().server);
         let mut cursor = None;
         loop {
             let page = self.store().audit_search(&query, cursor, PAGE).await.map_err(|e| self.storage(&e))?;
@@ -73,7 +70,7 @@ impl Run {
     }
 
     /// `-ObjectIds` as entries name objects: as given, and by canonical name where it leads to objects.
-    async fn objects(&self) -> Flow<Vec<String>> {
+    pub(crate) async fn objects(&self) -> Flow<Vec<String>> {
         let mut names = self.list("ObjectIds");
         for index in 0..names.len() {
             let given = names.get(index).cloned().unwrap_or_default();
@@ -106,8 +103,13 @@ impl Run {
     }
 }
 
+/// A server as audit rows name it: `NAME (version)`.
+pub(crate) fn originating_server(host: &str) -> String {
+    format!("{} ({SERVER_VERSION})", host.split('.').next().unwrap_or_default().to_uppercase())
+}
+
 /// A caller as the trail knows it: `ServicePrincipal_<object id>` and `name (client id)` are spellings of ids.
-fn caller(text: &str) -> String {
+pub(crate) fn caller(text: &str) -> String {
     let id = text.strip_prefix("ServicePrincipal_").or_else(|| text.strip_suffix(')').and_then(|t| t.rsplit_once(" (")).map(|(_, id)| id));
     id.filter(|id| uuid::Uuid::try_parse(id).is_ok()).unwrap_or(text).to_lowercase()
 }

@@ -1,22 +1,53 @@
 //! Changing cmdlets: convert, resolve, ask, then one transaction.
 
+use std::collections::BTreeSet;
+
 use exops_audit::{Change as Changed, Ending, IntentId, Outcome};
-use exops_psobject::ErrorRecord;
+use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::{Choice, Confirm, Ended};
-use exops_store::{Change, Object, StoreError};
+use exops_store::{Change, Listing, Object, StoreError};
 use serde_json::Value as Json;
 
-use crate::nouns::{Noun, Property};
-use crate::organization::Entity;
+use crate::addresses;
+use crate::edit::Edit;
+use crate::errors::Origin;
+use crate::nouns::{Noun, Property, Variant, noun};
+use crate::organization::{Entity, Organization};
 use crate::output::Flow;
-use crate::values::{from_client, to_text};
+use crate::values::to_text;
 use crate::{Directory, Run};
 
-/// A property and its new stored value.
-type Assignment = (&'static Property, Json);
+/// More accepted domains than an organisation can have.
+const DOMAINS: u32 = 10_000;
+/// A parameter that looks for the object among those without a licence only. There are none here.
+const INACTIVE: &str = "InactiveMailbox";
+/// Parameters that set nothing: the one above, and the one that leaves out a check which only changes of members have.
+const NO_PROPERTY: [&str; 2] = [INACTIVE, "BypassSecurityGroupManagerCheck"];
+
+/// An accepted domain.
+pub(crate) struct Domain {
+    /// Folded.
+    pub(crate) name: String,
+    /// New recipients get addresses in it.
+    pub(crate) default: bool,
+}
+
+/// What one parameter does.
+enum Assignment {
+    /// A property becomes something else.
+    Property(&'static Property, Edit),
+    /// Several properties take fixed values.
+    Variant(&'static Variant),
+}
+
+impl Assignment {
+    fn sets(&self, name: &str) -> bool {
+        matches!(self, Self::Property(property, _) if &*property.name == name)
+    }
+}
 
 /// How the transaction ended.
-enum Done {
+pub(crate) enum Done {
     Changed,
     /// Everything was so already; the object's canonical name.
     Unchanged(String),
@@ -26,12 +57,8 @@ enum Done {
 
 impl Run {
     pub(crate) async fn set(&self, noun: &'static Noun) -> Flow {
-        let asks_only = self.command.flag("WhatIf") || self.invocation.confirm == Confirm::ReportOnly;
-        if self.invocation.intent.is_none() && !asks_only {
-            let text = format!("'{}' was not carried out: there is no audit entry for it.", self.origin().cmdlet);
-            return Err(Ended::Refused(self.origin().denied(text)));
-        }
-        let assignments = match self.assignments(noun) {
+        self.need_intent()?;
+        let mut assignments = match self.assignments(noun) {
             Ok(assignments) => assignments,
             Err(record) => return Err(self.terminate(record).await),
         };
@@ -40,22 +67,30 @@ impl Run {
             return Err(self.terminate(record).await);
         };
         let entity = match self.resolve(noun, &identity).await {
+            Ok(Ok(_)) if self.command.flag(INACTIVE) => return self.reject(self.origin().not_found(&identity)).await,
             Ok(Ok(entity)) => entity,
             Ok(Err(record)) => return self.reject(record).await,
             Err(end) => return Err(self.close_entry(end).await),
         };
-        if let Err(end) = self.output.check() {
-            return Err(self.close_entry(end).await);
-        }
-        match self.asked(noun, &entity).await {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
+        match self.name_references(&mut assignments).await {
+            Ok(None) => {}
+            Ok(Some(record)) => return self.reject(record).await,
             Err(end) => return Err(self.close_entry(end).await),
+        }
+        let domains = match self.accepted_domains(&assignments).await {
+            Ok(domains) => domains,
+            Err(end) => return Err(self.close_entry(end).await),
+        };
+        let name = self.organization().canonical_name(&entity);
+        if !self.agreed(format!("Setting {} Identity:\"{name}\".", noun.name.to_lowercase())).await? {
+            return Ok(());
         }
         let transaction = Transaction {
             directory: self.directory.clone(),
             noun,
             assignments,
+            domains,
+            caller: self.invocation.caller.principal.display_name().to_owned(),
             scopes: self.permit.obligations().write_scopes.clone(),
             intent: self.invocation.intent,
             identity,
@@ -68,34 +103,109 @@ impl Run {
                 self.output.warning(text).await
             }
             Ok(Done::Rejected(record)) => self.output.error(record).await,
-            Err(StoreError::IdentityTaken { kind, value, .. }) => {
-                let text = format!("The {kind} \"{value}\" is already being used by another recipient. Choose another one.");
-                self.reject(self.origin().validation(text)).await
-            }
+            Err(StoreError::IdentityTaken { kind, value, owner }) => self.reject(self.taken(&kind, &value, owner).await).await,
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
         }
     }
 
-    /// The values to set, converted.
+    /// What the parameters set, converted.
     fn assignments(&self, noun: &'static Noun) -> Result<Vec<Assignment>, Box<ErrorRecord>> {
         let settable = |name: &str| noun.set.iter().flat_map(|set| &set.parameters).any(|p| p.eq_ignore_ascii_case(name));
-        let arguments = self.command.arguments.iter().filter(|a| settable(&a.parameter.name));
+        let arguments = self.command.arguments.iter().filter(|a| settable(&a.parameter.name) && !NO_PROPERTY.contains(&&*a.parameter.name));
         arguments
-            .filter_map(|argument| noun.property(&argument.parameter.name).map(|property| (argument, property)))
-            .map(|(argument, property)| match from_client(&property.kind, property.length, &argument.value) {
-                Ok(json) => Ok((property, json)),
-                Err(reason) => {
+            .map(|argument| {
+                let name = &*argument.parameter.name;
+                let refuse = |kind: &str, reason: &str| self.origin().conversion(name, &argument.value.display(), kind, reason);
+                if let Some(property) = noun.property(name) {
                     let kind = property.kind.chain.first().map_or(&*property.kind.name, |t| t);
-                    Err(self.origin().conversion(&argument.parameter.name, &argument.value.display(), kind, &reason))
+                    let edit = Edit::read(property, &argument.value).map_err(|reason| refuse(kind, &reason))?;
+                    return Ok(Assignment::Property(property, edit));
                 }
+                let text = argument.value.display();
+                let mut variants = noun.variants.iter().filter(|v| v.parameter.eq_ignore_ascii_case(name));
+                let legal = || variants.clone().map(|v| &*v.value).collect::<Vec<_>>().join(", ");
+                let reason = format!("It must be one of {}.", legal());
+                let found = variants.find(|v| v.value.eq_ignore_ascii_case(text.trim()));
+                found.map(Assignment::Variant).ok_or_else(|| refuse(name, &reason))
             })
             .collect()
     }
 
-    /// Whether to go on: `-WhatIf` and a validation call only say what would be done; `-Confirm` asks where somebody
-    /// can answer.
-    async fn asked(&self, noun: &Noun, entity: &Entity) -> Flow<bool> {
-        let action = format!("Setting {} Identity:\"{}\".", noun.name.to_lowercase(), self.organization().canonical_name(entity));
+    /// Puts the names of recipients where the client wrote whatever identifies them; a record when one is not found.
+    async fn name_references(&self, assignments: &mut [Assignment]) -> Flow<Option<Box<ErrorRecord>>> {
+        let Some(recipients) = noun("Recipient") else { return Ok(None) };
+        for assignment in assignments {
+            let Assignment::Property(property, edit) = assignment else { continue };
+            if !property.reference {
+                continue;
+            }
+            for text in edit.texts_mut() {
+                match self.resolve(recipients, text.as_str().unwrap_or_default()).await? {
+                    Ok(entity) => *text = self.organization().text(&entity, "Name").into(),
+                    Err(record) => return Ok(Some(record)),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The accepted domains, folded, when addresses are being set.
+    async fn accepted_domains(&self, assignments: &[Assignment]) -> Flow<Vec<String>> {
+        if !assignments.iter().any(|a| a.sets("EmailAddresses") || a.sets("WindowsEmailAddress")) {
+            return Ok(Vec::new());
+        }
+        Ok(self.domains().await?.into_iter().map(|domain| domain.name).collect())
+    }
+
+    /// The accepted domains.
+    pub(crate) async fn domains(&self) -> Flow<Vec<Domain>> {
+        let objects = self.store().page(Listing::Noun("AcceptedDomain"), None, DOMAINS).await.map_err(|e| self.storage(&e))?;
+        let read = |object| {
+            Entity::read(object).map(|entity| Domain {
+                name: self.organization().text(&entity, "DomainName").to_lowercase(),
+                default: self.organization().stored(&entity, entity.noun, "Default").as_bool() == Some(true),
+            })
+        };
+        objects.iter().map(read).collect::<Result<_, _>>().map_err(|e| self.storage(&e))
+    }
+
+    /// Names the object that has what must be unique.
+    pub(crate) async fn taken(&self, kind: &str, value: &str, owner: uuid::Uuid) -> Box<ErrorRecord> {
+        let owner = match self.store().object(owner).await.map(|found| found.as_ref().map(Entity::read)) {
+            Ok(Some(Ok(entity))) => self.organization().canonical_name(&entity),
+            _ => owner.to_string(),
+        };
+        match kind {
+            "proxy" => self.origin().proxy_taken(&addresses::prefixed(value), &owner),
+            "canonical" | "dn" => self.origin().validation(format!("The name of \"{owner}\" is the same. Choose another name.")),
+            _ => self.origin().validation(format!("The {kind} \"{value}\" is already being used by \"{owner}\". Choose another one.")),
+        }
+    }
+
+    /// Nothing is changed without an audit entry.
+    pub(crate) fn need_intent(&self) -> Flow {
+        let asks_only = self.command.flag("WhatIf") || self.invocation.confirm == Confirm::ReportOnly;
+        if self.invocation.intent.is_none() && !asks_only {
+            let text = format!("'{}' was not carried out: there is no audit entry for it.", self.origin().cmdlet);
+            return Err(Ended::Refused(self.origin().denied(text)));
+        }
+        Ok(())
+    }
+
+    /// Whether to go on. A run that ends here closes its audit entry.
+    pub(crate) async fn agreed(&self, action: String) -> Flow<bool> {
+        match self.output.check() {
+            Ok(()) => {}
+            Err(end) => return Err(self.close_entry(end).await),
+        }
+        match self.asked(action).await {
+            Ok(agreed) => Ok(agreed),
+            Err(end) => Err(self.close_entry(end).await),
+        }
+    }
+
+    /// `-WhatIf` and a validation call only say what would be done; where the session says so, somebody is asked.
+    async fn asked(&self, action: String) -> Flow<bool> {
         if self.command.flag("WhatIf") {
             self.output.host_line(format!("What if: {action}")).await?;
             return Ok(false);
@@ -105,7 +215,7 @@ impl Run {
                 self.output.host_line(action).await?;
                 Ok(false)
             }
-            Confirm::Ask if self.command.flag("Confirm") => {
+            Confirm::Ask => {
                 let unanswered = |reason: &str| Ended::Failed(self.origin().unanswered(&action, reason));
                 let Some(host) = &self.invocation.host else { return Err(unanswered("nobody can answer")) };
                 let choice = |label: &str, help: &str| Choice { label: label.to_owned(), help: help.to_owned() };
@@ -118,23 +228,23 @@ impl Run {
                 }
                 Ok(yes)
             }
-            _ => Ok(true),
+            Confirm::Yes => Ok(true),
         }
     }
 
     /// A non-terminating error that also closes the audit entry.
-    async fn reject(&self, record: Box<ErrorRecord>) -> Flow {
+    pub(crate) async fn reject(&self, record: Box<ErrorRecord>) -> Flow {
         self.write_failure(&record.message).await;
         self.output.error(record).await
     }
 
     /// A terminating error that also closes the audit entry.
-    async fn terminate(&self, record: Box<ErrorRecord>) -> Ended {
+    pub(crate) async fn terminate(&self, record: Box<ErrorRecord>) -> Ended {
         self.close_entry(Ended::Failed(record)).await
     }
 
     /// Closes the audit entry of a run that ends before its transaction.
-    async fn close_entry(&self, end: Ended) -> Ended {
+    pub(crate) async fn close_entry(&self, end: Ended) -> Ended {
         match &end {
             Ended::Failed(record) => self.write_failure(&record.message).await,
             _ => self.write_failure("stopped before it was carried out").await,
@@ -149,7 +259,8 @@ impl Run {
             id,
             time: self.origin().time,
             ending: Ending::Failed(text.to_owned()),
-            object: self.identity().unwrap_or_default(),
+            // A new object has no identity yet.
+            object: self.identity().or_else(|| self.command.argument("Name").map(Value::display)).unwrap_or_default(),
             changes: Vec::new(),
         };
         if let Err(error) = self.store().audit_outcome(&outcome).await {
@@ -158,15 +269,68 @@ impl Run {
     }
 }
 
+/// What differs, by name.
+pub(crate) fn changes(organization: &Organization, noun: &'static Noun, before: &Entity, after: &Entity) -> Vec<Changed> {
+    let names: BTreeSet<_> = before.values.keys().chain(after.values.keys()).collect();
+    let changed = |name: &String| {
+        let property = noun.property(name)?;
+        let (old, new) = (organization.stored(before, noun, name), organization.stored(after, noun, name));
+        let text = |json| to_text(&property.kind, json);
+        (old != new).then(|| Changed { property: name.clone(), old: text(old), new: text(new) })
+    };
+    names.into_iter().filter_map(changed).collect()
+}
+
+/// Whether all of these write scopes hold the object.
+pub(crate) fn in_scope(organization: &Organization, noun: &'static Noun, scopes: &[exops_filter::Filter], entity: &Entity) -> bool {
+    scopes.iter().all(|scope| scope.matches(&|name| organization.filter_value(entity, noun, name)))
+}
+
+/// The outcome to commit with a change; none where there is no intent.
+pub(crate) fn outcome(intent: Option<IntentId>, origin: &Origin, ending: Ending, object: &str, changes: Vec<Changed>) -> Option<Outcome> {
+    intent.map(|id| Outcome { id, time: origin.time, ending, object: object.to_owned(), changes })
+}
+
+/// Stores a value, or with `None` gives the default back.
+pub(crate) fn put(entity: &mut Entity, name: &str, value: Option<Json>) {
+    match value {
+        Some(value) => entity.values.insert(name.to_owned(), value),
+        None => entity.values.remove(name),
+    };
+}
+
+fn texts(list: &[Json]) -> Vec<&str> {
+    list.iter().filter_map(Json::as_str).collect()
+}
+
+fn items(list: &Json) -> &[Json] {
+    list.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The directory keeps times in whole seconds.
+pub(crate) fn seconds(milliseconds: i64) -> Json {
+    (milliseconds.div_euclid(1000) * 1000).into()
+}
+
+/// What the left side of an address may be without quotes.
+pub(crate) fn is_alias(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "!#%*+-/=?^_~$&'`{}|.".contains(c) || ('\u{A1}'..='\u{FF}').contains(&c);
+    text.chars().all(legal) && text.split('.').all(|part| !part.is_empty())
+}
+
 /// Everything that the decision inside the transaction needs.
 struct Transaction {
     directory: Directory,
     noun: &'static Noun,
     assignments: Vec<Assignment>,
+    /// Accepted domains, folded.
+    domains: Vec<String>,
+    /// Name of the caller.
+    caller: String,
     scopes: Vec<exops_filter::Filter>,
     intent: Option<IntentId>,
     identity: String,
-    origin: crate::errors::Origin,
+    origin: Origin,
 }
 
 impl Transaction {
@@ -181,51 +345,107 @@ impl Transaction {
         let organization = &self.directory.0.organization;
         let name = organization.canonical_name(&entity);
         if !self.in_scope(&entity) {
-            return self.rejected(&name, self.out_of_scope(&name));
+            return self.rejected(&name, self.origin.out_of_scope(&name));
         }
-        let mut changes = Vec::new();
-        for (property, new) in &self.assignments {
-            let old = organization.stored(&entity, self.noun, &property.name).clone();
-            // Null gives the property its default back.
-            match new {
-                Json::Null => entity.values.remove(&*property.name),
-                new => entity.values.insert(property.name.to_string(), new.clone()),
-            };
-            let new = organization.stored(&entity, self.noun, &property.name);
-            if old != *new {
-                let (old, new) = (to_text(&property.kind, &old), to_text(&property.kind, new));
-                changes.push(Changed { property: property.name.to_string(), old, new });
+        let before = entity.clone();
+        for assignment in &self.assignments {
+            if let Err(record) = self.apply(&mut entity, assignment) {
+                return self.rejected(&name, record);
             }
         }
+        self.follow_hold(&before, &mut entity);
+        let changes = changes(organization, self.noun, &before, &entity);
         if let Some(text) = self.disorder(&entity) {
             return self.rejected(&name, self.origin.validation(text));
         }
         if !self.in_scope(&entity) {
-            return self.rejected(&name, self.out_of_scope(&name));
+            return self.rejected(&name, self.origin.out_of_scope(&name));
         }
         if changes.is_empty() {
             return Change { object: None, outcome: self.outcome(Ending::Succeeded, &name, changes), answer: Done::Unchanged(name) };
         }
-        // The directory keeps times in whole seconds.
-        entity.values.insert("WhenChanged".to_owned(), (self.origin.time / 1000 * 1000).into());
+        put(&mut entity, "WhenChanged", Some(seconds(self.origin.time)));
         match organization.rows(&entity) {
             Ok(rows) => Change { object: Some(rows), outcome: self.outcome(Ending::Succeeded, &name, changes), answer: Done::Changed },
             Err(error) => self.rejected(&name, self.origin.storage(&error)),
         }
     }
 
-    fn in_scope(&self, entity: &Entity) -> bool {
-        let organization = &self.directory.0.organization;
-        self.scopes.iter().all(|scope| scope.matches(&|name| organization.filter_value(entity, self.noun, name)))
+    fn apply(&self, entity: &mut Entity, assignment: &Assignment) -> Result<(), Box<ErrorRecord>> {
+        let invalid = |reason| self.origin.validation(reason);
+        let (property, edit) = match assignment {
+            Assignment::Property(property, edit) => (*property, edit),
+            Assignment::Variant(variant) => {
+                for (name, value) in &variant.sets {
+                    put(entity, name, Some(value.clone()).filter(|v| !v.is_null()));
+                }
+                return Ok(());
+            }
+        };
+        let old = self.directory.0.organization.stored(entity, self.noun, &property.name).clone();
+        match (&*property.name, edit) {
+            ("EmailAddresses", Edit::Replace(new)) => {
+                let new = addresses::replace(&texts(items(new))).map_err(invalid)?;
+                self.set_addresses(entity, &old, new)
+            }
+            ("EmailAddresses", Edit::Amend { add, remove }) => {
+                let new = addresses::amend(&texts(items(&old)), &texts(add), &texts(remove)).map_err(invalid)?;
+                self.set_addresses(entity, &old, new)
+            }
+            ("WindowsEmailAddress", Edit::Replace(Json::String(primary))) => {
+                let old = self.directory.0.organization.stored(entity, self.noun, "EmailAddresses").clone();
+                let new = addresses::promote(&texts(items(&old)), primary);
+                self.set_addresses(entity, &old, new)
+            }
+            ("Alias", Edit::Replace(Json::String(alias))) if !is_alias(alias) => Err(invalid(format!(
+                "The value \"{alias}\" of the property Alias is not valid: it may have letters, digits and !#$%&'*+-/=?^_`{{|}}~, and dots \
+                 between them."
+            ))),
+            (name, edit) => {
+                put(entity, name, edit.apply(property, &old));
+                Ok(())
+            }
+        }
     }
 
-    fn out_of_scope(&self, name: &str) -> Box<ErrorRecord> {
-        self.origin.denied(format!("'{name}' isn't within your current write scopes. Can't perform the requested operation on it."))
+    /// New addresses must lie in an accepted domain; the primary one is also a property of its own.
+    fn set_addresses(&self, entity: &mut Entity, old: &Json, new: Vec<String>) -> Result<(), Box<ErrorRecord>> {
+        let known: Vec<_> = texts(items(old)).into_iter().filter_map(addresses::domain).collect();
+        let foreign = |item: &&String| addresses::domain(item).is_some_and(|d| !self.domains.contains(&d) && !known.contains(&d));
+        if let Some(item) = new.iter().find(foreign) {
+            let domain = addresses::domain(item).unwrap_or_default();
+            let name = self.directory.0.organization.text(entity, "Name").to_owned();
+            return Err(self.origin.foreign_domain(&domain, item, &name));
+        }
+        if let Some(primary) = addresses::primary(&new) {
+            put(entity, "PrimarySmtpAddress", Some(primary.into()));
+        }
+        put(entity, "EmailAddresses", Some(new.into()));
+        Ok(())
+    }
+
+    /// A hold that begins notes when and by whom, unless the caller says so; one that ends forgets it.
+    fn follow_hold(&self, before: &Entity, entity: &mut Entity) {
+        let on = |entity: &Entity| self.directory.0.organization.stored(entity, self.noun, "LitigationHoldEnabled").as_bool() == Some(true);
+        let notes = match (on(before), on(entity)) {
+            (false, true) => [Some(seconds(self.origin.time)), Some(self.caller.as_str().into())],
+            (true, false) => [None, None],
+            _ => return,
+        };
+        for (name, note) in ["LitigationHoldDate", "LitigationHoldOwner"].into_iter().zip(notes) {
+            if !self.assignments.iter().any(|a| a.sets(name)) {
+                put(entity, name, note);
+            }
+        }
+    }
+
+    fn in_scope(&self, entity: &Entity) -> bool {
+        in_scope(&self.directory.0.organization, self.noun, &self.scopes, entity)
     }
 
     /// Sizes that would decrease where they must not, if one of them is being set.
     fn disorder(&self, entity: &Entity) -> Option<String> {
-        if !self.assignments.iter().any(|(property, _)| self.noun.ordered.contains(&property.name)) {
+        if !self.noun.ordered.iter().any(|name| self.assignments.iter().any(|a| a.sets(name))) {
             return None;
         }
         let stored = |name: &str| self.directory.0.organization.stored(entity, self.noun, name);
@@ -244,7 +464,7 @@ impl Transaction {
     }
 
     fn outcome(&self, ending: Ending, object: &str, changes: Vec<Changed>) -> Option<Outcome> {
-        self.intent.map(|id| Outcome { id, time: self.origin.time, ending, object: object.to_owned(), changes })
+        outcome(self.intent, &self.origin, ending, object, changes)
     }
 
     fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Change<Done> {

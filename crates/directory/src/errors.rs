@@ -22,7 +22,12 @@ const NOT_FOUND: &str = "Microsoft.Exchange.Configuration.Tasks.ManagementObject
 const AMBIGUOUS: &str = "Microsoft.Exchange.Configuration.Tasks.ManagementObjectAmbiguousException";
 const TRANSFORMATION: &str = "System.Management.Automation.ParameterBindingArgumentTransformationException";
 const VALIDATION: &str = "Microsoft.Exchange.Data.DataValidationException";
+const PROXY_TAKEN: &str = "Microsoft.Exchange.Data.ProxyAddressExistsException";
+const FOREIGN_DOMAIN: &str = "Microsoft.Exchange.Configuration.ObjectModel.NotAcceptedDomainException";
 const DENIED: &str = "Microsoft.Exchange.Configuration.Authorization.CmdletAccessDeniedException";
+const MEMBER_EXISTS: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberAlreadyExistsException";
+const MEMBER_NOT_FOUND: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberNotFoundException";
+const NOT_A_MANAGER: &str = "Microsoft.Exchange.Management.RecipientTasks.OperationRequiresGroupManagerException";
 const OPERATION: &str = "System.InvalidOperationException";
 const STORAGE: &str = "Microsoft.Exchange.Data.Directory.ADTransientException";
 const LOCALIZED: &str = "Microsoft.Exchange.Data.Common.LocalizedException";
@@ -57,6 +62,24 @@ impl Origin {
         self.task_error(VALIDATION, text, ErrorCategory::InvalidData, None)
     }
 
+    /// An address that another object of the organisation has.
+    pub(crate) fn proxy_taken(&self, address: &str, owner: &str) -> Box<ErrorRecord> {
+        let text = format!(
+            "The proxy address \"{address}\" is already being used by the proxy addresses or LegacyExchangeDN of \"{owner}\". \
+             Choose another proxy address."
+        );
+        self.task_error(PROXY_TAKEN, text, ErrorCategory::NotSpecified, None)
+    }
+
+    /// An address in a domain that is not the organisation's.
+    pub(crate) fn foreign_domain(&self, domain: &str, address: &str, recipient: &str) -> Box<ErrorRecord> {
+        let text = format!(
+            "The domain \"{domain}\" of the address \"{address}\" for \"{recipient}\" can't be used: it's not an accepted domain for \
+             your organization. Get-AcceptedDomain lists those that are."
+        );
+        self.task_error(FOREIGN_DOMAIN, text, ErrorCategory::NotSpecified, None)
+    }
+
     /// A filter that is not understood or names what cannot be filtered on.
     pub(crate) fn filter(&self, filter: &str, reason: &str) -> Box<ErrorRecord> {
         let text = format!("Cannot bind parameter 'Filter' to the target. The filter \"{filter}\" is not valid: {reason}");
@@ -82,6 +105,31 @@ impl Origin {
     /// No permit, or one for something else.
     pub(crate) fn denied(&self, text: String) -> Box<ErrorRecord> {
         self.task_error(DENIED, text, ErrorCategory::PermissionDenied, None)
+    }
+
+    /// A recipient that is in the group already.
+    pub(crate) fn member_exists(&self, member: &str, group: &str) -> Box<ErrorRecord> {
+        let text = format!("The recipient \"{member}\" is already a member of the group \"{group}\".");
+        self.task_error(MEMBER_EXISTS, text, ErrorCategory::NotSpecified, None)
+    }
+
+    /// A recipient that is not in the group.
+    pub(crate) fn member_not_found(&self, member: &str, group: &str) -> Box<ErrorRecord> {
+        let text = format!("The recipient \"{member}\" isn't a member of the group \"{group}\".");
+        self.task_error(MEMBER_NOT_FOUND, text, ErrorCategory::NotSpecified, None)
+    }
+
+    /// A group of which the caller is no owner.
+    pub(crate) fn not_a_manager(&self) -> Box<ErrorRecord> {
+        let text = "You don't have sufficient permissions. This operation can only be performed by a manager of the group. \
+                    -BypassSecurityGroupManagerCheck leaves the check out."
+            .to_owned();
+        self.task_error(NOT_A_MANAGER, text, ErrorCategory::PermissionDenied, None)
+    }
+
+    /// An object that the caller may not change.
+    pub(crate) fn out_of_scope(&self, name: &str) -> Box<ErrorRecord> {
+        self.denied(format!("'{name}' isn't within your current write scopes. Can't perform the requested operation on it."))
     }
 
     /// The time that the caller gave is over.

@@ -1,6 +1,6 @@
 //! Filters of reading cmdlets: checked against the noun, and answered from the index where that is possible.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use exops_filter::{Filter, Operator, parse_opath};
 use exops_psobject::{DateTime, Value};
@@ -12,8 +12,9 @@ use crate::nouns::{Form, Noun, Property, Type};
 use crate::parameters::parse_time;
 use crate::values::{UNLIMITED, fold, parse_size};
 
-/// Candidates that the index may answer with; walking the list is as good when there are more.
-const CANDIDATES: u32 = 20_000;
+/// Rows that the index may answer with, for all clauses of a filter together; walking the list is as good when there
+/// are more, and a filter of a thousand wide clauses costs no more than one.
+pub(crate) const CANDIDATES: u32 = 20_000;
 
 /// Reads a filter text for a noun: names become canonical, literals get the type of their property.
 ///
@@ -35,6 +36,9 @@ fn check(filter: Filter, noun: &'static Noun, hidden: &[String]) -> Result<Filte
             let known = noun.property(&property).filter(|p| p.filterable && !hidden.contains(&p.name.to_lowercase()));
             let cmdlet = noun.get.as_ref().map_or("", |get| &get.cmdlet);
             let Some(known) = known else { return Err(format!("\"{property}\" is not a filterable property of {cmdlet}.")) };
+            if known.plain && matches!(operator, Operator::Like | Operator::NotLike) && value.display().contains('*') {
+                return Err(format!("the property {} takes no wildcards. Compare it with -eq or -ne.", known.name));
+            }
             let value = literal(known, operator, value)?;
             Filter::Compare { property: known.name.to_string(), operator, value }
         }
@@ -80,6 +84,42 @@ fn literal(property: &Property, operator: Operator, value: Value) -> Result<Valu
     })
 }
 
+/// Property and literal of every comparison for equality of a property that refers to recipients.
+pub(crate) fn references<'a>(filter: &'a Filter, noun: &Noun) -> Vec<(&'a str, &'a str)> {
+    let (mut found, mut stack) = (Vec::new(), vec![filter]);
+    while let Some(filter) = stack.pop() {
+        match filter {
+            Filter::All => {}
+            Filter::And(parts) | Filter::Or(parts) => stack.extend(parts),
+            Filter::Not(part) => stack.push(part),
+            Filter::Compare { property, operator: Operator::Equal | Operator::NotEqual, value } => {
+                found.extend(
+                    value.as_str().filter(|_| noun.property(property).is_some_and(|p| p.reference)).map(|v| (property.as_str(), v)),
+                );
+            }
+            Filter::Compare { .. } => {}
+        }
+    }
+    found
+}
+
+/// The filter with every literal of [`references`] replaced by the name that the properties hold.
+pub(crate) fn dereferenced(filter: Filter, names: &HashMap<(String, String), String>) -> Filter {
+    let all = |parts: Vec<Filter>| parts.into_iter().map(|part| dereferenced(part, names)).collect();
+    match filter {
+        Filter::And(parts) => Filter::And(all(parts)),
+        Filter::Or(parts) => Filter::Or(all(parts)),
+        Filter::Not(part) => Filter::Not(Box::new(dereferenced(*part, names))),
+        Filter::Compare { property, operator, value } => {
+            let name = value.as_str().and_then(|text| names.get(&(property.clone(), text.to_owned())));
+            let value =
+                name.filter(|_| matches!(operator, Operator::Equal | Operator::NotEqual)).map_or(value.clone(), |n| n.as_str().into());
+            Filter::Compare { property, operator, value }
+        }
+        Filter::All => Filter::All,
+    }
+}
+
 /// Where the objects stand that can match, from the index, in list order; `None` when the list must be walked. What it
 /// answers still has to be evaluated: the index knows one clause, not the whole filter.
 pub(crate) fn candidates<'a>(
@@ -87,13 +127,14 @@ pub(crate) fn candidates<'a>(
     listing: &'a str,
     indexed: &'a Noun,
     filter: &'a Filter,
+    budget: &'a mut u32,
 ) -> BoxFuture<'a, Result<Option<BTreeSet<Position>>, StoreError>> {
     Box::pin(async move {
         match filter {
             Filter::All | Filter::Not(_) => Ok(None),
             Filter::And(parts) => {
                 for part in parts {
-                    if let Some(found) = candidates(store, listing, indexed, part).await? {
+                    if let Some(found) = candidates(store, listing, indexed, part, budget).await? {
                         return Ok(Some(found));
                     }
                 }
@@ -102,19 +143,19 @@ pub(crate) fn candidates<'a>(
             Filter::Or(parts) => {
                 let mut union = BTreeSet::new();
                 for part in parts {
-                    match candidates(store, listing, indexed, part).await? {
+                    match candidates(store, listing, indexed, part, budget).await? {
                         Some(found) => union.extend(found),
                         None => return Ok(None),
                     }
                 }
-                Ok((union.len() <= CANDIDATES as usize).then_some(union))
+                Ok(Some(union))
             }
             Filter::Compare { property, operator, value } => {
                 let Some(property) = indexed.property(property).filter(|p| p.indexed) else { return Ok(None) };
-                match lookup(*operator, value) {
-                    Some(lookup) => store.candidates(listing, &property.name, &lookup, CANDIDATES).await,
-                    None => Ok(None),
-                }
+                let Some(lookup) = lookup(*operator, value) else { return Ok(None) };
+                let found = store.candidates(listing, &property.name, &lookup, *budget).await?;
+                *budget = budget.saturating_sub(found.as_ref().map_or(*budget, |f| u32::try_from(f.len()).unwrap_or(u32::MAX)));
+                Ok(found)
             }
         }
     })

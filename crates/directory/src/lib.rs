@@ -6,23 +6,29 @@
 //!   served is refused by name before anything happens.
 //! * A change is one transaction of the store: the object is read again by its immutable id, checked, written, and its
 //!   audit outcome with it.
-//! * [`seed_standard`] fills an organisation with the same recipients every time.
+//! * [`seed_standard`] fills an organisation with the same recipients every time; [`reset`] takes it back there.
 //!
 //! It does not know who calls: bindings, rights and local stages are the session's business.
 
+mod addresses;
 mod audit_log;
 mod change;
+mod edit;
 mod errors;
 mod filters;
+mod group;
+mod mailbox;
+mod members;
 pub mod nouns;
 mod organization;
 mod output;
 mod parameters;
 mod read;
 mod seed;
+mod unified_log;
 mod values;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use exops_catalogue::{BoundCommand, Catalogue, Stage};
@@ -32,11 +38,13 @@ use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Invocation, RecordStrea
 use exops_store::{Store, TenantStore};
 
 use crate::errors::Origin;
+use crate::members::Membership;
 use crate::nouns::{Noun, Service, nouns};
 use crate::organization::Organization;
 use crate::output::{Flow, Output};
+use crate::unified_log::Sessions;
 
-pub use seed::seed_standard;
+pub use seed::{reset, seed_standard};
 
 /// The Active Directory forest that names and paths of the organisation show, in the form of Exchange Online's.
 pub(crate) const FOREST: &str = "EURPR00A001.PROD.OUTLOOK.COM";
@@ -51,6 +59,7 @@ struct Inner {
     server: String,
     clock: fn() -> i64,
     catalogue: OnceLock<Arc<Catalogue>>,
+    sessions: Mutex<Sessions>,
 }
 
 /// One run of one cmdlet.
@@ -67,19 +76,90 @@ struct Run {
 enum Served {
     Get(&'static Noun),
     Set(&'static Noun),
-    SearchAdminAuditLog,
+    Coded(&'static Coded),
 }
+
+/// A cmdlet that the noun table cannot say.
+struct Coded {
+    cmdlet: &'static str,
+    task: &'static str,
+    parameters: &'static [&'static str],
+    run: for<'a> fn(&'a Run) -> BoxFuture<'a, Flow>,
+}
+
+static CODED: [Coded; 10] = [
+    Coded {
+        cmdlet: "New-Mailbox",
+        task: "Microsoft.Exchange.Management.RecipientTasks.NewMailbox",
+        parameters: &mailbox::NEW,
+        run: |run| Box::pin(run.new_mailbox()),
+    },
+    Coded {
+        cmdlet: "Remove-Mailbox",
+        task: "Microsoft.Exchange.Management.RecipientTasks.RemoveMailbox",
+        parameters: &mailbox::REMOVE,
+        run: |run| Box::pin(run.remove_mailbox()),
+    },
+    Coded {
+        cmdlet: "Search-AdminAuditLog",
+        task: "Microsoft.Exchange.Management.SystemConfigurationTasks.SearchAdminAuditLog",
+        parameters: &audit_log::PARAMETERS,
+        run: |run| Box::pin(run.search_admin_audit_log()),
+    },
+    Coded {
+        cmdlet: "Get-DistributionGroupMember",
+        task: "Microsoft.Exchange.Management.RecipientTasks.GetDistributionGroupMember",
+        parameters: &["Identity", "ResultSize"],
+        run: |run| Box::pin(run.get_distribution_group_member()),
+    },
+    Coded {
+        cmdlet: "Add-DistributionGroupMember",
+        task: "Microsoft.Exchange.Management.RecipientTasks.AddDistributionGroupMember",
+        parameters: &["Identity", "Member", "BypassSecurityGroupManagerCheck"],
+        run: |run| Box::pin(run.change_members(Membership::Add)),
+    },
+    Coded {
+        cmdlet: "Remove-DistributionGroupMember",
+        task: "Microsoft.Exchange.Management.RecipientTasks.RemoveDistributionGroupMember",
+        parameters: &["Identity", "Member", "BypassSecurityGroupManagerCheck"],
+        run: |run| Box::pin(run.change_members(Membership::Remove)),
+    },
+    Coded {
+        cmdlet: "Update-DistributionGroupMember",
+        task: "Microsoft.Exchange.Management.RecipientTasks.UpdateDistributionGroupMember",
+        parameters: &["Identity", "Members", "BypassSecurityGroupManagerCheck"],
+        run: |run| Box::pin(run.change_members(Membership::Update)),
+    },
+    Coded {
+        cmdlet: "New-DistributionGroup",
+        task: "Microsoft.Exchange.Management.RecipientTasks.NewDistributionGroup",
+        parameters: &group::NEW,
+        run: |run| Box::pin(run.new_distribution_group()),
+    },
+    Coded {
+        cmdlet: "Remove-DistributionGroup",
+        task: "Microsoft.Exchange.Management.RecipientTasks.RemoveDistributionGroup",
+        parameters: &group::REMOVE,
+        run: |run| Box::pin(run.remove_distribution_group()),
+    },
+    Coded {
+        cmdlet: "Search-UnifiedAuditLog",
+        task: "Microsoft.Exchange.Management.SystemConfigurationTasks.SearchUnifiedAuditLog",
+        parameters: &unified_log::PARAMETERS,
+        run: |run| Box::pin(run.search_unified_audit_log()),
+    },
+];
 
 impl Served {
     fn find(cmdlet: &str) -> Option<Self> {
         let serves = |service: &Option<Service>| service.as_ref().is_some_and(|s| s.cmdlet.eq_ignore_ascii_case(cmdlet));
-        if cmdlet.eq_ignore_ascii_case(audit_log::CMDLET) {
-            return Some(Self::SearchAdminAuditLog);
-        }
-        nouns().iter().find_map(|noun| match noun {
-            noun if serves(&noun.get) => Some(Self::Get(noun)),
-            noun if serves(&noun.set) => Some(Self::Set(noun)),
-            _ => None,
+        let coded = CODED.iter().find(|coded| coded.cmdlet.eq_ignore_ascii_case(cmdlet)).map(Self::Coded);
+        coded.or_else(|| {
+            nouns().iter().find_map(|noun| match noun {
+                noun if serves(&noun.get) => Some(Self::Get(noun)),
+                noun if serves(&noun.set) => Some(Self::Set(noun)),
+                _ => None,
+            })
         })
     }
 
@@ -87,7 +167,7 @@ impl Served {
         match self {
             Self::Get(noun) => noun.get.as_ref().map_or("", |s| &s.task),
             Self::Set(noun) => noun.set.as_ref().map_or("", |s| &s.task),
-            Self::SearchAdminAuditLog => audit_log::TASK,
+            Self::Coded(coded) => coded.task,
         }
     }
 
@@ -96,7 +176,7 @@ impl Served {
         match self {
             Self::Get(noun) => among(&noun.get),
             Self::Set(noun) => ["Identity", "WhatIf", "Confirm"].iter().any(|p| p.eq_ignore_ascii_case(parameter)) || among(&noun.set),
-            Self::SearchAdminAuditLog => audit_log::PARAMETERS.iter().any(|p| p.eq_ignore_ascii_case(parameter)),
+            Self::Coded(coded) => coded.parameters.iter().any(|p| p.eq_ignore_ascii_case(parameter)),
         }
     }
 }
@@ -111,7 +191,14 @@ impl Directory {
         }
         let server = server.into();
         let organization = Organization::new(organization.as_ref(), FOREST, &server);
-        Self(Arc::new(Inner { store: store.tenant(tenant), organization, server, clock: now, catalogue: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            store: store.tenant(tenant),
+            organization,
+            server,
+            clock: now,
+            catalogue: OnceLock::new(),
+            sessions: Mutex::default(),
+        }))
     }
 
     /// Replaces the clock (Unix milliseconds), right after [`Directory::new`]: for tests that need fixed times.
@@ -131,13 +218,14 @@ impl Directory {
         Some(match Served::find(cmdlet)? {
             Served::Get(noun) => names(&noun.get),
             Served::Set(noun) => std::iter::once("Identity").chain::<Vec<_>>(names(&noun.set)).collect(),
-            Served::SearchAdminAuditLog => audit_log::PARAMETERS.to_vec(),
+            Served::Coded(coded) => coded.parameters.to_vec(),
         })
     }
 
     fn built_in_subset() -> Catalogue {
         let all = Catalogue::built_in();
-        Catalogue::new(all.cmdlets().filter(|c| Served::find(&c.name).is_some()).cloned())
+        // By name: the metadata of the hundreds of others is never read.
+        Catalogue::new(all.names().filter(|name| Served::find(name).is_some()).filter_map(|name| all.cmdlet(name)).cloned())
     }
 
     /// Checks everything that must hold before anything happens.
@@ -221,7 +309,7 @@ impl Run {
         match served {
             Served::Get(noun) => self.get(noun).await,
             Served::Set(noun) => self.set(noun).await,
-            Served::SearchAdminAuditLog => self.search_admin_audit_log().await,
+            Served::Coded(coded) => (coded.run)(self).await,
         }
     }
 

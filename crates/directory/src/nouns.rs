@@ -82,10 +82,29 @@ pub struct Property {
     pub indexed: bool,
     /// May stand in `-Filter`.
     pub filterable: bool,
+    /// Compared as it is: `-like` takes no wildcard for it.
+    pub plain: bool,
     /// Value when nothing is stored.
     pub default: Default,
-    /// Characters that a text may have.
+    /// Characters that a text, or each text of a list, may have.
     pub length: Option<(usize, usize)>,
+    /// The only texts that it, or each item of a list, may be set to.
+    pub members: Option<Vec<Arc<str>>>,
+    /// Names of the objects that it may be set to, which are no nouns.
+    pub names: Option<Vec<Arc<str>>>,
+    /// Holds names of recipients.
+    pub reference: bool,
+}
+
+/// What a parameter that sets no property of its name does for one of its values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// The parameter.
+    pub parameter: Arc<str>,
+    /// One of its values.
+    pub value: Arc<str>,
+    /// Properties and what they become; null gives a default back.
+    pub sets: serde_json::Map<String, Json>,
 }
 
 /// A cmdlet that serves a noun.
@@ -115,8 +134,12 @@ pub struct Finder {
 pub struct Noun {
     /// Name.
     pub name: Arc<str>,
-    /// Not stored: shows every noun whose `listing` it is.
+    /// Not stored: shows every noun whose `listing` it is, or the one of `shows`.
     pub view: bool,
+    /// The only noun that this view shows.
+    pub shows: Option<Arc<str>>,
+    /// What `-RecipientTypeDetails` of the reading cmdlet takes.
+    pub kinds: Vec<Arc<str>>,
     /// The wider noun under which its objects are listed too.
     pub listing: Option<Arc<str>>,
     /// .NET type names, most derived first.
@@ -131,6 +154,8 @@ pub struct Noun {
     pub set: Option<Service>,
     /// Sizes that must not decrease in this order.
     pub ordered: Vec<Arc<str>>,
+    /// Values of parameters that set several properties.
+    pub variants: Vec<Variant>,
     by_name: HashMap<String, usize>,
 }
 
@@ -179,6 +204,9 @@ pub fn parse(text: &str) -> Result<Vec<Noun>, String> {
     let mut types = primitives();
     let mut nouns: Vec<Noun> = Vec::new();
     let mut lengths: HashMap<String, (usize, usize)> = HashMap::new();
+    let mut members: HashMap<String, Vec<Arc<str>>> = HashMap::new();
+    let mut names: HashMap<String, Vec<Arc<str>>> = HashMap::new();
+    let mut references: Vec<Arc<str>> = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.is_empty() && !l.starts_with('#')) {
         let fail = || format!("line {}: {line}", number + 1);
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -189,12 +217,17 @@ pub fn parse(text: &str) -> Result<Vec<Noun>, String> {
         }
         if word == "noun" {
             lengths.clear();
+            members.clear();
+            names.clear();
+            references.clear();
             nouns.push(Noun { name: rest.into(), ..Noun::default() });
             continue;
         }
         let noun = nouns.last_mut().ok_or_else(fail)?;
         match word {
             "view" => noun.view = true,
+            "shows" => noun.shows = Some(rest.into()),
+            "kinds" => noun.kinds = words(rest),
             "listing" => noun.listing = Some(rest.into()),
             "chain" => noun.chain = rest.split(" | ").map(Arc::from).collect(),
             "ordered" => noun.ordered = words(rest),
@@ -209,6 +242,21 @@ pub fn parse(text: &str) -> Result<Vec<Noun>, String> {
                 let (min, max) = range.split_once(' ').ok_or_else(fail)?;
                 let range = (min.parse().map_err(|_| fail())?, max.parse().map_err(|_| fail())?);
                 lengths.extend(names.split_whitespace().map(|name| (name.to_owned(), range)));
+            }
+            "reference" => references = words(rest),
+            "members" => {
+                let (property, legal) = rest.split_once(" =").ok_or_else(fail)?;
+                members.insert(property.to_owned(), words(legal));
+            }
+            "names" => {
+                let (property, legal) = rest.split_once(" =").ok_or_else(fail)?;
+                names.insert(property.to_owned(), legal.split(" | ").map(str::trim).filter(|n| !n.is_empty()).map(Arc::from).collect());
+            }
+            "variant" => {
+                let (head, sets) = rest.split_once(" = ").ok_or_else(fail)?;
+                let (parameter, value) = head.split_once(' ').ok_or_else(fail)?;
+                let sets = serde_json::from_str(sets).map_err(|_| fail())?;
+                noun.variants.push(Variant { parameter: parameter.into(), value: value.into(), sets });
             }
             "unique" | "shared" => {
                 let (kind, properties) = rest.split_once(' ').ok_or_else(fail)?;
@@ -225,11 +273,15 @@ pub fn parse(text: &str) -> Result<Vec<Noun>, String> {
                     assumed: has("assumed"),
                     indexed: has("index"),
                     filterable: has("filter"),
+                    plain: has("plain"),
                     default: match default.strip_prefix('@') {
                         Some(other) => Default::Same(other.into()),
                         None => Default::Raw(serde_json::from_str(default).map_err(|_| fail())?),
                     },
                     length: lengths.get(name).copied(),
+                    members: members.get(name).cloned(),
+                    names: names.get(name).cloned(),
+                    reference: references.iter().any(|r| **r == *name),
                 };
                 noun.by_name.insert(name.to_ascii_lowercase(), noun.properties.len());
                 noun.properties.push(property);

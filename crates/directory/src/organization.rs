@@ -34,6 +34,7 @@ impl Entity {
 /// What is known of an organisation beside its objects: names for templates, and the defaults they give.
 #[derive(Debug)]
 pub(crate) struct Organization {
+    name: String,
     defaults: HashMap<&'static str, Vec<Given>>,
 }
 
@@ -63,7 +64,12 @@ impl Organization {
             }
         };
         let all = |noun: &'static Noun| (&*noun.name, noun.properties.iter().map(|p| given(noun, p)).collect());
-        Self { defaults: nouns().iter().map(all).collect() }
+        Self { name: name.to_owned(), defaults: nouns().iter().map(all).collect() }
+    }
+
+    /// The initial domain.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The stored form of a property of an object: its own value, its noun's default, else that of a view.
@@ -167,7 +173,9 @@ impl Organization {
     fn index(&self, entity: &Entity) -> Vec<PropertyIndex> {
         let view = noun(entity.noun.listed_as()).unwrap_or(entity.noun);
         let mut rows = Vec::new();
-        for property in view.properties.iter().filter(|p| p.indexed) {
+        // References too: what names an object must be found when that object goes.
+        let references = entity.noun.properties.iter().filter(|p| p.reference);
+        for property in view.properties.iter().filter(|p| p.indexed && !p.reference).chain(references) {
             let stored = self.stored(entity, view, &property.name);
             index_values(&property.kind, stored, &mut |value| rows.push(PropertyIndex { property: property.name.to_string(), value }));
         }

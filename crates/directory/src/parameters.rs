@@ -52,14 +52,28 @@ impl Run {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
+    /// [`Run::identity`] of a reading cmdlet: null names everything, as Exchange has it; text of nothing but blanks and
+    /// a list are no identity.
+    pub(crate) fn wanted_identity(&self) -> Flow<Option<String>> {
+        let Some(value) = self.command.argument("Identity").filter(|v| !v.is_null()) else { return Ok(None) };
+        let reason = if value.as_list().is_some() {
+            "It takes one identity, not a list; run the cmdlet once for each."
+        } else {
+            "An identity can't be empty; leave the parameter out to list everything."
+        };
+        let text = self.identity().filter(|_| value.as_list().is_none());
+        let kind = self.command.cmdlet.parameter("Identity").map_or("", |p| &p.type_name);
+        text.map(Some).ok_or_else(|| self.conversion("Identity", value, &format!("Microsoft.Exchange.Configuration.Tasks.{kind}"), reason))
+    }
+
     pub(crate) fn result_size(&self) -> Flow<ResultSize> {
         let Some(value) = self.command.argument("ResultSize").filter(|v| !v.is_null()) else { return Ok(ResultSize::Default) };
         let text = value.display();
         if text.trim().eq_ignore_ascii_case(UNLIMITED) {
             return Ok(ResultSize::Unlimited);
         }
-        match text.trim().parse() {
-            Ok(count) if count > 0 => Ok(ResultSize::Count(count)),
+        match text.trim().parse::<u32>() {
+            Ok(count) if count > 0 => Ok(ResultSize::Count(u64::from(count))),
             _ => {
                 let reason = "It must be a number from 1 on, or Unlimited.";
                 Err(self.conversion("ResultSize", value, "Microsoft.Exchange.Data.Unlimited`1[System.UInt32]", reason))

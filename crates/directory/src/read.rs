@@ -1,81 +1,143 @@
 //! Reading cmdlets: one object by identity, or a list in pages.
 
+use std::collections::HashMap;
+
 use exops_filter::{Filter, Operator};
 use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::Ended;
 use exops_store::{Listing, Object, Position};
+use uuid::Uuid;
 
-use crate::Run;
 use crate::filters;
-use crate::nouns::{Form, Noun, noun};
+use crate::nouns::{Form, Noun, Property, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
 use crate::parameters::{DEFAULT_RESULT_SIZE, ResultSize};
 use crate::values::{fold, smtp_address};
+use crate::{FOREST, Run};
 
 /// Objects that are read at once: enough to hide the query, little enough to hold.
 const PAGE: u32 = 100;
 /// Matches of one name that are looked at before it is called ambiguous.
 const MATCHES: u32 = 1000;
+/// Characters of a text by which `-SortBy` orders: what is kept of each object while a list is sorted.
+const SORTED: usize = 128;
 
 /// Parameters that restrict a list to members of the enumeration property of the same name.
 const KINDS: [&str; 2] = ["RecipientType", "RecipientTypeDetails"];
+/// What `-Anr` compares with the beginning of.
+const ANR: [&str; 5] = ["Name", "DisplayName", "FirstName", "LastName", "Alias"];
+
+/// Which objects are asked for beside an identity.
+struct Wanted {
+    filter: Filter,
+    /// Folded text of `-Anr`.
+    anr: Option<String>,
+}
+
+/// What an object is sorted by. Objects without value come last.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum SortKey {
+    Number(i64),
+    Text(String),
+    None,
+}
 
 impl Run {
     pub(crate) async fn get(&self, view: &'static Noun) -> Flow {
         let size = self.result_size()?;
-        let condition = self.condition(view)?;
-        match self.identity() {
-            Some(identity) => self.get_one(view, &identity, &condition).await,
-            // -Identity $null shows everything, as Exchange does.
-            None => self.get_list(view, &condition, size).await,
+        let sort = self.sort_property(view)?;
+        let identity = self.wanted_identity()?;
+        let wanted = self.wanted(view).await?;
+        match identity {
+            Some(identity) => self.get_one(view, &identity, &wanted).await,
+            None => self.get_list(view, &wanted, size, sort).await,
         }
     }
 
-    async fn get_one(&self, view: &'static Noun, identity: &str, condition: &Filter) -> Flow {
+    async fn get_one(&self, view: &'static Noun, identity: &str, wanted: &Wanted) -> Flow {
         match self.resolve(view, identity).await? {
-            Ok(entity) if self.matches(&entity, view, condition) => self.show(&entity, view).await,
+            Ok(entity) if self.matches(&entity, view, wanted) => self.show(&entity, view).await,
             Ok(_) => self.output.error(self.origin().not_found(identity)).await,
             Err(record) => self.output.error(record).await,
         }
     }
 
-    async fn get_list(&self, view: &'static Noun, condition: &Filter, size: ResultSize) -> Flow {
-        let listing = if view.view { &*view.name } else { view.listed_as() };
-        let indexed = noun(listing).unwrap_or(view);
-        let mut pages = Pages {
-            listing: if view.view { Listing::Wider(&view.name) } else { Listing::Noun(&view.name) },
-            candidates: filters::candidates(self.store(), listing, indexed, condition)
-                .await
-                .map_err(|e| self.storage(&e))?
-                .map(|found| found.into_iter().collect::<Vec<_>>().into_iter()),
-            after: None,
-        };
-        let mut left = size.limit();
-        loop {
-            let page = pages.next(self).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            for object in page {
-                self.output.check()?;
-                let entity = Entity::read(&object).map_err(|e| self.storage(&e))?;
-                if !shows(view, entity.noun) || !self.matches(&entity, view, condition) {
-                    continue;
-                }
-                if left == 0 {
-                    return self.output.warning(more_results(size)).await;
-                }
-                left -= 1;
-                self.show(&entity, view).await?;
-            }
+    async fn get_list(&self, view: &'static Noun, wanted: &Wanted, size: ResultSize, sort: Option<&'static Property>) -> Flow {
+        let mut pages = self.pages(view, wanted).await?;
+        if let Some(property) = sort {
+            pages = Pages { ids: Some(self.sorted(view, wanted, property, pages).await?.into_iter()), ..Pages::of(view) };
         }
+        let mut left = size.limit();
+        while let Some(entity) = pages.next(self, view, wanted).await? {
+            if left == 0 {
+                return self.output.warning(more_results(size)).await;
+            }
+            left -= 1;
+            self.show(&entity, view).await?;
+        }
+        Ok(())
+    }
+
+    /// The list to walk: what the index answers, where it can.
+    async fn pages(&self, view: &'static Noun, wanted: &Wanted) -> Flow<Pages> {
+        let mut pages = Pages::of(view);
+        let listing = match pages.listing {
+            Listing::Wider(listing) => listing,
+            Listing::Noun(name) => noun(name).map_or(name, Noun::listed_as),
+        };
+        let begins = |property: &str, text: &String| Filter::Compare {
+            property: property.to_owned(),
+            operator: Operator::Like,
+            value: format!("{text}*").into(),
+        };
+        let anr = wanted.anr.iter().map(|text| Filter::Or(ANR.iter().map(|property| begins(property, text)).collect()));
+        let filter = Filter::And(anr.chain([wanted.filter.clone()]).collect());
+        let mut budget = filters::CANDIDATES;
+        let found = filters::candidates(self.store(), listing, noun(listing).unwrap_or(view), &filter, &mut budget).await;
+        pages.ids = found.map_err(|e| self.storage(&e))?.map(|found| found.into_iter().map(|p| p.id).collect::<Vec<_>>().into_iter());
+        Ok(pages)
+    }
+
+    /// The matching objects in the order of a property. Of each only the key and the id are kept.
+    async fn sorted(&self, view: &'static Noun, wanted: &Wanted, property: &Property, mut pages: Pages) -> Flow<Vec<Uuid>> {
+        let mut keys = Vec::new();
+        while let Some(entity) = pages.next(self, view, wanted).await? {
+            let key = match self.organization().filter_value(&entity, view, &property.name).unwrap_or_default() {
+                Value::Null => SortKey::None,
+                Value::DateTime(time) => SortKey::Number(time.unix_milliseconds()),
+                Value::Bool(flag) => SortKey::Number(flag.into()),
+                Value::I64(number) => SortKey::Number(number),
+                other => SortKey::Text(fold(&other.display()).chars().take(SORTED).collect()),
+            };
+            keys.push((key, entity.id));
+        }
+        // Stable: objects of one key stay in list order.
+        keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(keys.into_iter().map(|(_, id)| id).collect())
+    }
+
+    fn sort_property(&self, view: &'static Noun) -> Flow<Option<&'static Property>> {
+        let Some(value) = self.command.argument("SortBy").filter(|v| !v.is_null()) else { return Ok(None) };
+        let hidden = &self.permit.obligations().hidden_properties;
+        let name = value.display();
+        let property = view.property(name.trim()).filter(|p| !hidden.contains(&p.name.to_lowercase()));
+        property.filter(|p| !matches!(p.kind.form, Form::List(_))).map(Some).ok_or_else(|| {
+            let reason = format!("It must be a property with one value that {} shows.", self.command.cmdlet.name);
+            self.conversion("SortBy", value, "a property name", &reason)
+        })
     }
 
     /// The object that an identity leads to, or the error record of why there is none.
     pub(crate) async fn resolve(&self, view: &'static Noun, identity: &str) -> Flow<Result<Entity, Box<ErrorRecord>>> {
         let plain = smtp_address(identity).unwrap_or(identity);
-        let folded = match uuid::Uuid::try_parse(plain) {
+        let domain = FOREST.split('.').next().unwrap_or_default();
+        // `DOMAIN\user`.
+        let plain = match plain.split_once('\\') {
+            Some((named, user)) if named.trim().eq_ignore_ascii_case(domain) => user,
+            _ => plain,
+        };
+        let folded = match Uuid::try_parse(plain) {
             Ok(id) => id.to_string(),
             Err(_) => fold(plain),
         };
@@ -98,37 +160,62 @@ impl Run {
         }
     }
 
-    /// `-Filter` and the parameters that restrict by kind, as one filter.
-    fn condition(&self, view: &'static Noun) -> Flow<Filter> {
+    /// `-Filter`, `-Anr` and the parameters that restrict by kind.
+    async fn wanted(&self, view: &'static Noun) -> Flow<Wanted> {
         let mut parts = Vec::new();
         for parameter in KINDS {
             let names = self.list(parameter);
             let Some(property) = view.property(parameter).filter(|_| !names.is_empty()) else { continue };
             let Form::Enum { members, .. } = &property.kind.form else { continue };
+            let legal: Vec<_> = match (parameter, view.kinds.as_slice()) {
+                ("RecipientTypeDetails", kinds @ [_, ..]) => kinds.iter().collect(),
+                _ => members.iter().map(|(member, _)| member).collect(),
+            };
             let mut kinds = Vec::new();
             for name in names {
-                let Some((member, _)) = members.iter().find(|(m, _)| m.eq_ignore_ascii_case(&name)) else {
-                    let legal = members.iter().map(|(m, _)| &**m).collect::<Vec<_>>().join(", ");
+                let Some(member) = legal.iter().find(|m| m.eq_ignore_ascii_case(&name)) else {
+                    let legal = legal.iter().map(|m| &***m).collect::<Vec<_>>().join(", ");
                     let kind = property.kind.chain.first().map_or("", |t| t);
                     return Err(self.conversion(parameter, &name.into(), kind, &format!("It must be one of {legal}.")));
                 };
-                let (property, value) = (property.name.to_string(), Value::String(member.clone()));
-                kinds.push(Filter::Compare { property, operator: Operator::Equal, value });
+                kinds.push(equal(&property.name, member));
             }
             parts.push(Filter::Or(kinds));
         }
         if let Some(text) = self.command.argument("Filter").map(Value::display).filter(|text| !text.trim().is_empty()) {
             let read = filters::read(&text, view, &self.permit.obligations().hidden_properties);
-            parts.push(read.map_err(|reason| Ended::Failed(self.origin().filter(&text, &reason)))?);
+            let filter = read.map_err(|reason| Ended::Failed(self.origin().filter(&text, &reason)))?;
+            let names = self.referenced(view, &filter).await?;
+            parts.push(filters::dereferenced(filter, &names));
         }
-        Ok(if parts.is_empty() { Filter::All } else { Filter::And(parts) })
+        let anr = self.command.argument("Anr").filter(|v| !v.is_null());
+        if let Some(value) = anr.filter(|v| v.display().contains('*')) {
+            return Err(self.conversion("Anr", value, "System.String", "It takes the beginning of a name, without wildcards."));
+        }
+        let filter = if parts.is_empty() { Filter::All } else { Filter::And(parts) };
+        Ok(Wanted { filter, anr: anr.map(|v| fold(&v.display())) })
     }
 
-    fn matches(&self, entity: &Entity, view: &'static Noun, condition: &Filter) -> bool {
-        condition.matches(&|name| self.organization().filter_value(entity, view, name))
+    /// For identities that a filter compares properties with that refer to recipients: the name that these hold.
+    async fn referenced(&self, view: &'static Noun, filter: &Filter) -> Flow<HashMap<(String, String), String>> {
+        let mut names = HashMap::new();
+        let Some(recipients) = noun("Recipient") else { return Ok(names) };
+        for (property, literal) in filters::references(filter, view) {
+            self.output.check()?;
+            if let Ok(entity) = self.resolve(recipients, literal).await? {
+                let name = self.organization().text(&entity, "Name").to_owned();
+                names.insert((property.to_owned(), literal.to_owned()), name);
+            }
+        }
+        Ok(names)
     }
 
-    async fn show(&self, entity: &Entity, view: &'static Noun) -> Flow {
+    fn matches(&self, entity: &Entity, view: &'static Noun, wanted: &Wanted) -> bool {
+        let begins = |text: &String| ANR.iter().any(|property| fold(self.organization().text(entity, property)).starts_with(text));
+        wanted.anr.as_ref().is_none_or(begins) && wanted.filter.matches(&|name| self.organization().filter_value(entity, view, name))
+    }
+
+    pub(crate) async fn show(&self, entity: &Entity, view: &'static Noun) -> Flow {
         let hidden = &self.permit.obligations().hidden_properties;
         self.output.object(self.organization().show(entity, view, hidden)).await
     }
@@ -136,10 +223,18 @@ impl Run {
 
 /// Whether a cmdlet of `view` shows objects of that noun.
 fn shows(view: &Noun, noun: &Noun) -> bool {
-    if view.view { noun.listing.as_ref() == Some(&view.name) } else { noun.name == view.name }
+    match &view.shows {
+        Some(only) => noun.name == *only,
+        None if view.view => noun.listing.as_ref() == Some(&view.name),
+        None => noun.name == view.name,
+    }
 }
 
-fn more_results(size: ResultSize) -> String {
+fn equal(property: &str, value: &str) -> Filter {
+    Filter::Compare { property: property.to_owned(), operator: Operator::Equal, value: value.into() }
+}
+
+pub(crate) fn more_results(size: ResultSize) -> String {
     match size {
         ResultSize::Default => format!(
             "By default, only the first {DEFAULT_RESULT_SIZE} items are returned. Use the ResultSize parameter to ask for another number of \
@@ -152,19 +247,47 @@ fn more_results(size: ResultSize) -> String {
     }
 }
 
-/// The next objects of a list: where the index answered, by id; else by position, so that nothing but one page is held.
-struct Pages<'a> {
-    listing: Listing<'a>,
-    candidates: Option<std::vec::IntoIter<Position>>,
+/// A list of objects: where ids are known, in their order; else by position, so that nothing but one page is held.
+struct Pages {
+    listing: Listing<'static>,
+    ids: Option<std::vec::IntoIter<Uuid>>,
     after: Option<Position>,
+    page: std::vec::IntoIter<Object>,
 }
 
-impl Pages<'_> {
-    async fn next(&mut self, run: &Run) -> Flow<Vec<Object>> {
+impl Pages {
+    fn of(view: &'static Noun) -> Self {
+        let listing = match &view.shows {
+            Some(only) => Listing::Noun(only),
+            None if view.view => Listing::Wider(&view.name),
+            None => Listing::Noun(&view.name),
+        };
+        Self { listing, ids: None, after: None, page: Vec::new().into_iter() }
+    }
+
+    /// The next object that a cmdlet of the view shows and that is asked for.
+    async fn next(&mut self, run: &Run, view: &'static Noun, wanted: &Wanted) -> Flow<Option<Entity>> {
+        loop {
+            run.output.check()?;
+            let Some(object) = self.page.next() else {
+                self.page = self.read(run).await?.into_iter();
+                if self.page.as_slice().is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let entity = Entity::read(&object).map_err(|e| run.storage(&e))?;
+            if shows(view, entity.noun) && run.matches(&entity, view, wanted) {
+                return Ok(Some(entity));
+            }
+        }
+    }
+
+    async fn read(&mut self, run: &Run) -> Flow<Vec<Object>> {
         let store = run.store();
-        let read = match &mut self.candidates {
-            Some(positions) => loop {
-                let ids: Vec<_> = positions.by_ref().take(PAGE as usize).map(|p| p.id).collect();
+        let read = match &mut self.ids {
+            Some(all) => loop {
+                let ids: Vec<_> = all.by_ref().take(PAGE as usize).collect();
                 // Objects that went away since the index answered leave a page empty that is not the last.
                 let end = ids.is_empty();
                 let page = store.objects(&ids).await;

@@ -203,10 +203,18 @@ pub async fn seed_standard(store: &TenantStore, organization: &str) -> Result<()
     if store.setting(MARK).await?.is_some() {
         return Ok(());
     }
+    reset(store, organization).await
+}
+
+/// Takes an organisation back to its first day, in one transaction: its objects become those of the standard seed, and
+/// its audit trail begins anew.
+///
+/// # Errors
+/// When it could not be written; then everything is as it was.
+pub async fn reset(store: &TenantStore, organization: &str) -> Result<(), StoreError> {
     let defaults = Organization::new(organization, FOREST, "");
     let rows = Seed::new(organization).build().iter().map(|entity| defaults.rows(entity)).collect::<Result<_, _>>()?;
-    store.insert_objects(rows).await?;
-    store.set_setting(MARK, b"standard 1").await
+    store.replace_objects(rows, (MARK, b"standard 1")).await
 }
 
 struct Seed<'a> {
@@ -448,11 +456,11 @@ fn append_map(values: &mut Map<String, Json>, list: &str, items: impl IntoIterat
 }
 
 /// `a.b` as `DC=a,DC=b`.
-fn dn(host: &str) -> String {
+pub(crate) fn dn(host: &str) -> String {
     host.split('.').map(|label| format!("DC={label}")).collect::<Vec<_>>().join(",")
 }
 
-fn escape_dn(name: &str) -> String {
+pub(crate) fn escape_dn(name: &str) -> String {
     name.replace(',', "\\,")
 }
 

@@ -1,13 +1,19 @@
 //! Values of the noun table: from their stored form to what leaves, and from what a client sends to the stored form.
 
-use exops_psobject::{Base, DateTime, DateTimeKind, ListKind, PsObject, Value};
+use std::sync::Arc;
+
+use exops_psobject::{Base, DateTime, DateTimeKind, ListKind, PsObject, TimeSpan, Value};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::nouns::{Form, Type};
+use crate::nouns::{Form, Property, Type};
+use crate::parameters::parse_time;
 
 /// Units of `ByteQuantifiedSize`, largest first.
 const UNITS: [(&str, u64); 5] = [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10), ("B", 1)];
+
+/// 100 ns units of a day.
+const TICKS_A_DAY: i64 = 864_000_000_000;
 
 /// The word for "no limit".
 pub(crate) const UNLIMITED: &str = "Unlimited";
@@ -69,9 +75,12 @@ pub(crate) fn to_filter(kind: &Type, stored: &Json) -> Value {
     }
 }
 
-/// The text that audit entries and errors show.
+/// The text that audit entries and errors show. Items of a list are joined with `;`.
 pub(crate) fn to_text(kind: &Type, stored: &Json) -> String {
-    to_wire(kind, stored).display()
+    match (&kind.form, stored) {
+        (Form::List(item), Json::Array(items)) => items.iter().map(|json| to_text(item, json)).collect::<Vec<_>>().join(";"),
+        _ => to_wire(kind, stored).display(),
+    }
 }
 
 /// The address of `smtp:…` in any case.
@@ -85,13 +94,16 @@ pub(crate) fn fold(text: &str) -> String {
 }
 
 /// The stored form of a value that a client sent for a property of that type, or why it is none.
-pub(crate) fn from_client(kind: &Type, length: Option<(usize, usize)>, value: &Value) -> Result<Json, String> {
+///
+/// `kind` is the type of the property, or of an item of it where it is a list.
+pub(crate) fn from_client(property: &Property, kind: &Type, value: &Value) -> Result<Json, String> {
     let text = || value.display();
     match &kind.form {
+        Form::Text if property.members.is_some() => named(property.members.as_deref(), &text()),
         Form::Text => {
             let text = if value.is_null() { String::new() } else { text() };
             let count = text.chars().count();
-            match length {
+            match property.length {
                 Some((min, max)) if count < min || count > max => Err(format!("It has {count} characters; {min} to {max} are allowed.")),
                 _ => Ok(if text.is_empty() { Json::Null } else { text.into() }),
             }
@@ -125,12 +137,66 @@ pub(crate) fn from_client(kind: &Type, length: Option<(usize, usize)>, value: &V
                 _ => Err("It must be an SMTP address such as smtp:ann@contoso.com.".to_owned()),
             }
         }
+        Form::Int32 => {
+            let number = value.as_i64().or_else(|| text().trim().parse().ok()).and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+            number.map(Json::from).ok_or_else(|| "It must be a number from 0 on.".to_owned())
+        }
+        Form::UnlimitedNumber => {
+            let text = text();
+            if text.trim().eq_ignore_ascii_case(UNLIMITED) {
+                return Ok(UNLIMITED.into());
+            }
+            let number = value.as_i64().or_else(|| text.trim().parse().ok()).and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+            number.map(Json::from).ok_or_else(|| "It must be a number from 0 on, or Unlimited.".to_owned())
+        }
+        Form::DateTime | Form::DateTimeUtc if value.is_null() => Ok(Json::Null),
+        Form::DateTime | Form::DateTimeUtc => {
+            let time = if let Value::DateTime(time) = value { Some(*time) } else { parse_time(&text()) };
+            // The directory keeps times in whole seconds.
+            time.map(|time| (time.unix_milliseconds().div_euclid(1000) * 1000).into())
+                .ok_or_else(|| "It must be a time such as 2026-11-24T09:30:00Z or 11/24/2026 9:30 AM.".to_owned())
+        }
+        Form::Object => object_from_client(property, kind, value),
         _ => Err("Values of this type cannot be set.".to_owned()),
     }
 }
 
+/// The same for types of which only the string form leaves.
+fn object_from_client(property: &Property, kind: &Type, value: &Value) -> Result<Json, String> {
+    let text = value.display();
+    let text = text.trim();
+    match &*kind.name {
+        "ADObjectId" if text.is_empty() => Ok(Json::Null),
+        "ADObjectId" if property.names.is_some() => named(property.names.as_deref(), text),
+        // The recipient is looked for before the change.
+        "ADObjectId" if property.reference => Ok(text.into()),
+        "SmtpAddress" if is_smtp_address(text) => Ok(text.into()),
+        "SmtpAddress" => Err("It must be an SMTP address such as ann@contoso.com.".to_owned()),
+        "EnhancedTimeSpan" => {
+            let span = match value {
+                Value::TimeSpan(span) => Some(*span),
+                _ => TimeSpan::parse(text).or_else(|| text.parse::<u16>().ok().map(|days| TimeSpan(i64::from(days) * TICKS_A_DAY))),
+            };
+            span.filter(|span| span.0 >= 0)
+                .map(|span| span.to_string().into())
+                .ok_or_else(|| "It must be a time span such as 90 (days) or 90.00:00:00.".to_owned())
+        }
+        _ => Err("Values of this type cannot be set.".to_owned()),
+    }
+}
+
+/// The one of these names that a text is, without case.
+fn named(names: Option<&[Arc<str>]>, text: &str) -> Result<Json, String> {
+    let names = names.unwrap_or_default();
+    let found = names.iter().find(|name| name.eq_ignore_ascii_case(text.trim())).map(|name| Json::from(&**name));
+    found.ok_or_else(|| match names {
+        [] => "This organisation has none; only $null can be set.".to_owned(),
+        names => format!("It must be one of {}.", names.join(", ")),
+    })
+}
+
 /// `local@domain` as far as Exchange checks it: one `@`, no blanks or control characters, a domain of labels.
-fn is_smtp_address(text: &str) -> bool {
+pub(crate) fn is_smtp_address(text: &str) -> bool {
     let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.chars().all(|c| c.is_alphanumeric() || c == '-') && !l.starts_with('-');
     let Some((local, domain)) = text.split_once('@') else { return false };
     let local_fits =

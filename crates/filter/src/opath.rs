@@ -53,7 +53,7 @@ pub fn parse_opath(text: &str) -> Result<Filter, ParseError> {
     if braces {
         first = parser.next()?;
     }
-    let (filter, last) = parser.expression(first, 1)?;
+    let (Tree { filter, .. }, last) = parser.expression(first, 1)?;
     let last = if braces {
         if last != Token::CloseBrace {
             return Err(parser.expected("-and, -or or '}'", &last));
@@ -80,6 +80,12 @@ enum Token<'a> {
     Word(&'a str),
     Value(Value),
     End,
+}
+
+/// A filter and the length of its longest path.
+struct Tree {
+    filter: Filter,
+    height: usize,
 }
 
 struct Parser<'a> {
@@ -111,11 +117,10 @@ impl<'a> Parser<'a> {
         self.error(format!("expected {what}, found {found}"))
     }
 
-    /// Terms joined by `-and` and `-or`; answers the token behind them too.
-    fn expression(&mut self, first: Token<'a>, depth: usize) -> Result<(Filter, Token<'a>), ParseError> {
+    /// Terms joined by `-and` and `-or`; answers the token behind them too. `depth` bounds the recursion, the tree's own
+    /// height what later walks it: each change between `-and` and `-or` wraps everything to its left.
+    fn expression(&mut self, first: Token<'a>, depth: usize) -> Result<(Tree, Token<'a>), ParseError> {
         let mut left = self.term(first, depth)?;
-        // Each change between -and and -or wraps what stands to its left.
-        let mut nesting = depth;
         loop {
             let token = self.next()?;
             let and = match token {
@@ -125,25 +130,24 @@ impl<'a> Parser<'a> {
             };
             let next = self.next()?;
             let right = self.term(next, depth + 1)?;
-            left = match (left, and) {
+            let (filter, height) = match (left.filter, and) {
                 (Filter::And(mut parts), true) => {
-                    parts.push(right);
-                    Filter::And(parts)
+                    parts.push(right.filter);
+                    (Filter::And(parts), left.height.max(right.height + 1))
                 }
                 (Filter::Or(mut parts), false) => {
-                    parts.push(right);
-                    Filter::Or(parts)
+                    parts.push(right.filter);
+                    (Filter::Or(parts), left.height.max(right.height + 1))
                 }
-                (other, and) => {
-                    nesting += 1;
-                    self.check_depth(nesting)?;
-                    if and { Filter::And(vec![other, right]) } else { Filter::Or(vec![other, right]) }
-                }
+                (other, true) => (Filter::And(vec![other, right.filter]), left.height.max(right.height) + 1),
+                (other, false) => (Filter::Or(vec![other, right.filter]), left.height.max(right.height) + 1),
             };
+            self.check_depth(height)?;
+            left = Tree { filter, height };
         }
     }
 
-    fn term(&mut self, first: Token<'a>, depth: usize) -> Result<Filter, ParseError> {
+    fn term(&mut self, first: Token<'a>, depth: usize) -> Result<Tree, ParseError> {
         self.check_depth(depth)?;
         match first {
             Token::Open => {
@@ -153,9 +157,11 @@ impl<'a> Parser<'a> {
             }
             Token::Operator(o) if o.eq_ignore_ascii_case("not") => {
                 let inner = self.next()?;
-                Ok(Filter::Not(Box::new(self.term(inner, depth + 1)?)))
+                let part = self.term(inner, depth + 1)?;
+                self.check_depth(part.height + 1)?;
+                Ok(Tree { filter: Filter::Not(Box::new(part.filter)), height: part.height + 1 })
             }
-            Token::Word(property) => self.comparison(property),
+            Token::Word(property) => Ok(Tree { filter: self.comparison(property)?, height: 1 }),
             other => Err(self.expected("a property name, -not or '('", &other)),
         }
     }

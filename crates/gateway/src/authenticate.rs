@@ -1,12 +1,14 @@
 //! Who calls: a bearer token, plain or as the password of Basic credentials.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use exops_auth::token::{self, Expected, KeySet};
+use exops_auth::token::{self, Claims, Expected, KeySet};
 use exops_policy::{Application, Caller, EXCHANGE_MANAGE_AS_APP, Principal, TenantId};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Response};
@@ -16,6 +18,9 @@ use crate::{Clock, Tenant, answer};
 
 /// Exchange Online's application id, named in challenges.
 const EXCHANGE_APP: &str = "00000002-0000-0ff1-ce00-000000000000";
+
+/// Tokens that are counted before expired ones are forgotten.
+const TOKENS_SEEN: usize = 1024;
 
 /// Which challenge a front end answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,32 @@ pub struct Authenticator {
     pub(crate) authority: String,
     pub(crate) lab: bool,
     pub(crate) clock: Clock,
+    pub(crate) uses: TokenUses,
+}
+
+/// A lab's lever: after so many requests a token is refused as if it had expired.
+#[derive(Default)]
+pub(crate) struct TokenUses(Mutex<Uses>);
+
+#[derive(Default)]
+struct Uses {
+    limit: Option<NonZeroU32>,
+    /// Requests and end of life by the token's own name.
+    seen: HashMap<String, (u32, i64)>,
+}
+
+impl TokenUses {
+    /// Counts a request; `false` when the token was good for fewer.
+    fn take(&self, claims: &Claims, now: i64) -> bool {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(limit) = uses.limit else { return true };
+        if uses.seen.len() >= TOKENS_SEEN {
+            uses.seen.retain(|_, (_, expires)| *expires > now);
+        }
+        let (count, _) = uses.seen.entry(claims.unique_id.clone()).or_insert((0, claims.expires));
+        *count = count.saturating_add(1);
+        *count <= limit.get()
+    }
 }
 
 /// Why a request has no caller. Always answered with 401; there is no default identity.
@@ -69,6 +100,15 @@ impl Denied {
 }
 
 impl Authenticator {
+    /// Makes each token good for so many requests from now on; `None` lifts it. Only a lab has this lever: elsewhere nothing
+    /// changes and the answer is `false`.
+    pub fn limit_token_uses(&self, requests: Option<NonZeroU32>) -> bool {
+        if self.lab {
+            *self.uses.0.lock().unwrap_or_else(PoisonError::into_inner) = Uses { limit: requests, seen: HashMap::new() };
+        }
+        self.lab
+    }
+
     /// The caller of a request. `path_tenant` is the tenant that the path names (id or domain), which must be the token's;
     /// so must a tenant that the routing hint names.
     ///
@@ -84,6 +124,9 @@ impl Authenticator {
         if claims.lab != self.lab {
             let reason = if claims.lab { "the token is a lab's" } else { "the token is not the lab's" };
             return Err(self.denied(2_000_002, reason, "invalid_token"));
+        }
+        if !self.uses.take(&claims, now) {
+            return Err(self.denied(2_000_002, "the token is past the number of requests that the lab's lever allows", "invalid_token"));
         }
         let tenant = TenantId(claims.tenant);
         let wrong_tenant = |what: &str| self.denied(2_000_005, &format!("the {what} names another tenant than the token"), "invalid_token");

@@ -105,6 +105,7 @@ impl Gateway {
             authority: config.authority,
             lab: config.mark_lab,
             clock: Arc::clone(&config.clock),
+            uses: authenticate::TokenUses::default(),
         });
         let layer = Arc::new(session::SessionLayer {
             runspace: Arc::clone(&config.runspace),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exops_audit::{Actor, Ending, Intent, IntentId, Outcome, Parameter};
-use exops_catalogue::{BoundCommand, BoundPipeline, Catalogue, Command, Pipeline, Stage, UnknownNames, bind, is_read};
+use exops_catalogue::{BoundCommand, BoundPipeline, Catalogue, Command, ConfirmImpact, Pipeline, Stage, UnknownNames, bind, is_read};
 use exops_policy::{Caller, Decision, Denial, Principal, Request, Rights, RoleModel, decide};
 use exops_psobject::{ErrorCategory, ErrorRecord, Value};
 use exops_runspace::{Confirm, Ended, Fault, Host, Invocation, Record, RecordStream, Runspace, Step, StopToken, ended, run_local_stages};
@@ -45,7 +45,7 @@ pub(crate) struct Call {
     pub(crate) pipeline: Pipeline,
     /// Objects piped in.
     pub(crate) input: Vec<Value>,
-    /// What an explicit `-Confirm:$true` leads to. Without one a cmdlet is carried out.
+    /// What a cmdlet that asks for confirmation does.
     pub(crate) on_confirm: Confirm,
     /// The way back for prompts.
     pub(crate) host: Option<Arc<dyn Host>>,
@@ -301,13 +301,17 @@ fn split(bound: BoundPipeline) -> Result<(BoundCommand, Vec<Stage>), Box<ErrorRe
     }
 }
 
-/// What an explicit `-Confirm` means. Asking needs somebody to ask.
+/// Whether to ask: where `-Confirm` is given, that decides. Without it a session asks for what has a high impact, as
+/// PowerShell does (`$ConfirmPreference`); REST carries it out, since there the client asks. Asking needs somebody to ask.
 fn confirm(command: &BoundCommand, call: &Call) -> Result<Confirm, Box<ErrorRecord>> {
-    if !command.flag("Confirm") {
+    let by_itself = call.on_confirm == Confirm::Ask && command.cmdlet.impact == ConfirmImpact::High;
+    let asks = if command.argument("Confirm").is_some() { command.flag("Confirm") } else { by_itself };
+    if !asks || command.flag("WhatIf") {
         return Ok(Confirm::Yes);
     }
     if call.on_confirm == Confirm::Ask && call.host.is_none() {
-        let message = format!("{} cannot ask for confirmation in this session: leave -Confirm out, or use -WhatIf", command.cmdlet.name);
+        let message =
+            format!("{} asks for confirmation and nobody can answer in this session: use -Confirm:$false, or -WhatIf", command.cmdlet.name);
         let mut record = ErrorRecord::new(
             "System.Management.Automation.Host.HostException",
             message,

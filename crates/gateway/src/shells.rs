@@ -17,13 +17,13 @@ use exops_remoting::server::{
     Handled, HttpAnswer, Output, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Ticket, fault_answer,
 };
 use exops_remoting::wsman::{Fault as WsmanFault, Request};
-use exops_runspace::{Confirm, Record, Step, StopToken};
+use exops_runspace::{BoxFuture, Choice, Confirm, Host, HostError, Record, Step, StopToken};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::session::{Call, SessionLayer, internal_error};
+use crate::session::{Call, RUN_LIMIT, SessionLayer, internal_error};
 use crate::{Clock, translate};
 
 /// Shells of one principal; a Create above it gets the quota fault.
@@ -61,6 +61,8 @@ struct State {
     /// Pipelines whose input is still coming.
     collecting: HashMap<Uuid, Collecting>,
     running: HashMap<Uuid, Running>,
+    /// Questions on a client's host that are not answered yet, by pipeline and call id.
+    prompts: HashMap<(Uuid, i64), oneshot::Sender<Option<Value>>>,
     closed: bool,
 }
 
@@ -139,6 +141,7 @@ impl Shells {
                     waiting: HashMap::new(),
                     collecting: HashMap::new(),
                     running: HashMap::new(),
+                    prompts: HashMap::new(),
                     closed: false,
                 }),
                 drained: Notify::new(),
@@ -214,7 +217,13 @@ impl Shells {
 
     fn event(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, event: SessionEvent) {
         match event {
-            SessionEvent::Opened | SessionEvent::HostResponse { .. } => {}
+            SessionEvent::Opened => {}
+            SessionEvent::HostResponse { id, response } => {
+                // An answer to nothing that was asked finds nobody (case C-11).
+                if let Some(waiting) = state.prompts.remove(&(id, response.call_id)) {
+                    let _ = waiting.send(response.result.ok());
+                }
+            }
             SessionEvent::CreatePipeline { id, request } if request.no_input => self.begin(shell, state, id, *request, Vec::new()),
             SessionEvent::CreatePipeline { id, request } => {
                 state.collecting.insert(id, Collecting { request: *request, input: Vec::new() });
@@ -304,13 +313,19 @@ impl Shells {
     ) -> PipelineEnd {
         let mut input = Some(input);
         for pipeline in statements {
-            let caller = shell.lock().caller.clone();
+            let (caller, can_ask) = {
+                let state = shell.lock();
+                (state.caller.clone(), state.session.has_host(id))
+            };
+            let host = can_ask.then(|| -> Arc<dyn Host> {
+                Arc::new(ClientHost { shells: Arc::clone(self), shell: Arc::clone(shell), pipeline: id, stop: stop.clone() })
+            });
             let call = Call {
                 caller,
                 pipeline,
                 input: input.take().unwrap_or_default(),
                 on_confirm: Confirm::Ask,
-                host: None,
+                host,
                 stop: stop.clone(),
                 correlation_id: id,
             };
@@ -433,6 +448,64 @@ impl Shells {
             self.pump(&shell, &mut state);
         }
         let _ = tokio::time::timeout(CLOSE, futures_util::future::join_all(tasks)).await;
+    }
+}
+
+/// The host of the client that runs a pipeline, asked over host calls.
+struct ClientHost {
+    shells: Arc<Shells>,
+    shell: Arc<Shell>,
+    pipeline: Uuid,
+    stop: StopToken,
+}
+
+impl ClientHost {
+    /// Makes a call and waits for what the client answers, until the pipeline is stopped (also by the end of its
+    /// shell) or a cmdlet's longest time is over.
+    async fn ask(&self, call: impl FnOnce(&mut ServerSession) -> Option<i64>) -> Result<Value, HostError> {
+        let (key, answer) = {
+            let mut state = self.shell.lock();
+            let key = (self.pipeline, call(&mut state.session).ok_or(HostError::NotInteractive)?);
+            let (sender, receiver) = oneshot::channel();
+            state.prompts.insert(key, sender);
+            self.shells.pump(&self.shell, &mut state);
+            (key, receiver)
+        };
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(RUN_LIMIT, answer) => answer,
+            () = self.stop.stopped() => Ok(Ok(None)),
+        };
+        self.shell.lock().prompts.remove(&key);
+        match answer {
+            Ok(Ok(Some(value))) => Ok(value),
+            Ok(Ok(None)) if !self.stop.is_stopped() => Err(HostError::NotInteractive),
+            _ => Err(HostError::Cancelled),
+        }
+    }
+}
+
+impl Host for ClientHost {
+    fn prompt_for_choice<'a>(
+        &'a self,
+        caption: &'a str,
+        message: &'a str,
+        choices: &'a [Choice],
+        default: usize,
+    ) -> BoxFuture<'a, Result<usize, HostError>> {
+        Box::pin(async move {
+            let pairs: Vec<(&str, &str)> = choices.iter().map(|c| (c.label.as_str(), c.help.as_str())).collect();
+            let default = i32::try_from(default).unwrap_or_default();
+            let answer = self.ask(|session| session.prompt_for_choice(self.pipeline, caption, message, &pairs, default)).await?;
+            let chosen = answer.as_i64().and_then(|index| usize::try_from(index).ok()).filter(|index| *index < choices.len());
+            chosen.ok_or(HostError::Cancelled)
+        })
+    }
+
+    fn read_line(&self) -> BoxFuture<'_, Result<String, HostError>> {
+        Box::pin(async move {
+            let answer = self.ask(|session| session.read_line(self.pipeline)).await?;
+            answer.as_str().map(str::to_owned).ok_or(HostError::Cancelled)
+        })
     }
 }
 

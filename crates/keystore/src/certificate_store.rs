@@ -186,16 +186,22 @@ fn read(path: &Path) -> Result<(Identity, bool), String> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(text)?;
     let identity = pfx::read(&bytes, None).map_err(|e: IdentityError| e.to_string())?;
-    Ok((identity, is_exposed(&metadata)))
+    Ok((identity, exposed(&metadata)))
+}
+
+/// Whether others than its owner may read a file; not known (`false`) where there are no such permissions.
+#[must_use]
+pub fn is_exposed(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| exposed(&metadata))
 }
 
 #[cfg(unix)]
-fn is_exposed(metadata: &fs::Metadata) -> bool {
+fn exposed(metadata: &fs::Metadata) -> bool {
     std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
 }
 
 #[cfg(not(unix))]
-fn is_exposed(_: &fs::Metadata) -> bool {
+fn exposed(_: &fs::Metadata) -> bool {
     false
 }
 

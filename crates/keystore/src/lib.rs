@@ -3,5 +3,5 @@
 mod certificate_store;
 mod error;
 
-pub use certificate_store::{CertificateStore, Entry, Listing, Unreadable};
+pub use certificate_store::{CertificateStore, Entry, Listing, Unreadable, is_exposed};
 pub use error::KeystoreError;

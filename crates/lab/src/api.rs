@@ -1,7 +1,10 @@
-//! The lab's own small API under `/exops-lab/v1/`: how the command line asks and stops a running lab.
+//! The lab's own small API under `/exops-lab/v1/`: how the command line asks, resets and stops a running lab, and how a test pulls
+//! its levers.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock, Weak};
 
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
@@ -10,8 +13,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use exops_auth::secret;
 use exops_gateway::Gateway;
+use exops_store::TenantStore;
 use jiff::Timestamp;
 use secrecy::SecretString;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -25,6 +30,8 @@ pub(crate) struct Api {
     pub(crate) started: Timestamp,
     /// Counts requests; it holds these routes, so they do not hold it.
     pub(crate) gateway: OnceLock<Weak<Gateway>>,
+    /// Rows of the tenant.
+    pub(crate) rows: TenantStore,
     /// The bearer token.
     pub(crate) token: SecretString,
     /// Told when somebody asks the lab to stop.
@@ -35,7 +42,10 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/exops-lab/v1/status", get(status))
         .route("/exops-lab/v1/shutdown", post(shutdown))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), authorized))
+        .route("/exops-lab/v1/reset", post(reset))
+        .route("/exops-lab/v1/levers", post(levers))
+        // Of these routes alone: an unknown path is nobody's secret.
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&api), authorized))
         .with_state(api)
 }
 
@@ -54,6 +64,38 @@ async fn shutdown(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
     // One permit is kept until somebody waits: asking twice is the same as once.
     api.stop.notify_one();
     (StatusCode::ACCEPTED, Json(json!({"stopping": true})))
+}
+
+async fn reset(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
+    match exops_directory::reset(&api.rows, &api.ready.organization).await {
+        Ok(()) => (StatusCode::OK, Json(json!({"reset": true, "organization": api.ready.organization}))),
+        Err(error) => {
+            tracing::error!(%error, "the organisation was not reset");
+            let body = json!({"error": {"code": "NotReset", "message": format!("the organisation is as it was: {error}")}});
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(body))
+        }
+    }
+}
+
+/// What a test can make the lab do.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Levers {
+    /// Requests for which a token is good on both transports; null lifts it.
+    token_requests: Option<NonZeroU32>,
+}
+
+async fn levers(State(api): State<Arc<Api>>, body: Result<Json<Levers>, JsonRejection>) -> (StatusCode, Json<Value>) {
+    let Json(levers) = match body {
+        Ok(levers) => levers,
+        Err(rejection) => {
+            let body = json!({"error": {"code": "BadLever", "message": rejection.body_text()}});
+            return (StatusCode::BAD_REQUEST, Json(body));
+        }
+    };
+    let limited = api.gateway.get().and_then(Weak::upgrade).is_some_and(|g| g.authenticator().limit_token_uses(levers.token_requests));
+    let status = if limited { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({"token_requests": levers.token_requests})))
 }
 
 async fn authorized(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {

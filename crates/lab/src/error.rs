@@ -88,6 +88,9 @@ impl LabError {
             Self::OtherOrganization { .. } => "leave out --organization and --tenant-id, or use another folder with --data",
             Self::BadValue { .. } => "correct the value",
             Self::File { .. } => "check that the folder exists and that you may write there, or choose another with --data",
+            Self::Part { reason, .. } if reason.contains("disk is full") || reason.contains("No space left") => {
+                "make room on that disk, or choose a folder on another one with --data"
+            }
             Self::Part { .. } => "the data folder may be damaged; a lab on another folder (--data) shows whether it is",
         }
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use exops_auth::issue;
-use exops_authority::{Authority, AuthorityConfig, EXCHANGE_RESOURCE};
+use exops_authority::{Authority, AuthorityConfig, EXCHANGE_APP_ID, EXCHANGE_RESOURCE};
 use exops_directory::Directory;
 use exops_gateway::{Gateway, GatewayConfig, tls_config};
 use exops_policy::RoleModel;
@@ -81,10 +81,13 @@ impl Lab {
             ready: ready.clone(),
             started: Timestamp::now(),
             gateway: OnceLock::new(),
+            rows,
             token: token.clone(),
             stop: Arc::clone(&stop),
         });
-        let audiences = std::iter::once(EXCHANGE_RESOURCE.to_owned()).chain(bases.iter().cloned()).collect();
+        // A token that was asked for by the resource's client id says that id.
+        let resource = [EXCHANGE_RESOURCE.to_owned(), EXCHANGE_APP_ID.to_string()];
+        let audiences = resource.into_iter().chain(bases.iter().cloned()).collect();
         let gateway = Gateway::new(GatewayConfig {
             runspace: Arc::new(Directory::new(&store, tenant.id(), &tenant.organization, SERVER_NAME)),
             roles: Arc::new(RoleModel::built_in()),

@@ -92,6 +92,6 @@ pub fn decide(rights: &Rights, caller: &Caller, request: Request<'_>) -> Decisio
         tenant: caller.tenant,
         principal: caller.principal.object_id(),
         digest: request.digest,
-        obligations: Obligations::default(),
+        obligations: Obligations { write_scopes: rights.write_scopes(request.cmdlet, request.parameters), hidden_properties: Vec::new() },
     })
 }

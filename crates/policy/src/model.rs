@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use exops_filter::Filter;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -41,12 +42,17 @@ impl Grant {
 /// directory-role Global Reader = View-Only Organization Management
 /// group View-Only Organization Management = View-Only Recipients, View-Only Configuration
 /// role View-Only Recipients = Get-Mailbox, Get-Recipient(Identity ResultSize)
+/// scope Room Keepers = RecipientTypeDetails -eq 'RoomMailbox'
 /// ```
+///
+/// A `scope` restricts what the assignments of a group may change to the objects that its filter matches.
 #[derive(Debug, Clone, Default)]
 pub struct RoleModel {
     directory_roles: BTreeMap<Uuid, Vec<String>>,
     groups: BTreeMap<String, Vec<String>>,
     roles: BTreeMap<String, Vec<(String, Grant)>>,
+    /// By role group.
+    scopes: BTreeMap<String, Filter>,
 }
 
 /// A line of a role model that was not understood.
@@ -104,11 +110,16 @@ impl RoleModel {
                     let entries = entries.collect::<Result<Vec<_>, _>>()?;
                     model.roles.insert(name.to_owned(), entries);
                 }
+                "scope" => {
+                    let filter = exops_filter::parse_opath(right.trim()).map_err(|e| fail(format!("the scope of '{name}': {e}")))?;
+                    model.scopes.insert(name.to_owned(), filter);
+                }
                 other => return Err(fail(format!("unknown statement '{other}'"))),
             }
         }
         for (kind, from, to) in [
             ("role group", &model.directory_roles.values().flatten().collect::<Vec<_>>(), model.groups.keys().collect::<BTreeSet<_>>()),
+            ("role group", &model.scopes.keys().collect::<Vec<_>>(), model.groups.keys().collect::<BTreeSet<_>>()),
             ("role", &model.groups.values().flatten().collect::<Vec<_>>(), model.roles.keys().collect::<BTreeSet<_>>()),
         ] {
             if let Some(missing) = from.iter().find(|name| !to.contains(**name)) {
@@ -128,17 +139,15 @@ impl RoleModel {
             return rights;
         }
         let groups = application.directory_roles.iter().filter_map(|id| self.directory_roles.get(id)).flatten();
-        for role in groups.filter_map(|group| self.groups.get(group)).flatten() {
+        for (group, role) in
+            groups.filter_map(|group| Some((group, self.groups.get(group)?))).flat_map(|(g, roles)| roles.iter().map(move |r| (g, r)))
+        {
             for (cmdlet, grant) in self.roles.get(role).into_iter().flatten() {
-                match rights.cmdlets.get_mut(cmdlet) {
-                    Some(entry) => entry.grant.join(grant),
-                    None => {
-                        rights.cmdlets.insert(cmdlet.clone(), Entry { grant: grant.clone(), roles: BTreeSet::new() });
-                    }
-                }
-                if let Some(entry) = rights.cmdlets.get_mut(cmdlet) {
-                    entry.roles.insert(role.clone());
-                }
+                let scope = self.scopes.get(group).cloned();
+                let entry = rights.cmdlets.entry(cmdlet.clone());
+                let entry = entry.or_insert_with(|| Entry { grant: Grant::Parameters(BTreeSet::new()), assignments: Vec::new() });
+                entry.grant.join(grant);
+                entry.assignments.push((grant.clone(), scope));
             }
         }
         rights
@@ -148,7 +157,8 @@ impl RoleModel {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) grant: Grant,
-    pub(crate) roles: BTreeSet<String>,
+    /// What each assignment grants, and on which objects; `None` on all.
+    assignments: Vec<(Grant, Option<Filter>)>,
 }
 
 /// What one caller may call.
@@ -168,5 +178,24 @@ impl Rights {
     #[must_use]
     pub fn grant(&self, cmdlet: &str) -> Option<&Grant> {
         self.cmdlets.get(&cmdlet.to_ascii_lowercase()).map(|e| &e.grant)
+    }
+
+    /// Filters that an object must satisfy, all of them, for these parameters to change it. Each parameter is granted on
+    /// the objects of any assignment that holds it.
+    pub(crate) fn write_scopes(&self, cmdlet: &str, parameters: &[&str]) -> Vec<Filter> {
+        let Some(entry) = self.cmdlets.get(&cmdlet.to_ascii_lowercase()) else { return Vec::new() };
+        let scope = |granted: &dyn Fn(&Grant) -> bool| {
+            let scopes: Option<Vec<Filter>> =
+                entry.assignments.iter().filter(|(grant, _)| granted(grant)).map(|(_, s)| s.clone()).collect();
+            scopes.map(Filter::Or)
+        };
+        let every = parameters.iter().filter_map(|p| scope(&|grant| grant.allows(p)));
+        let mut all = Vec::new();
+        for filter in every.chain(scope(&|_| true)) {
+            if !all.contains(&filter) {
+                all.push(filter);
+            }
+        }
+        all
     }
 }

@@ -22,5 +22,5 @@ mod writer;
 pub use audit::{AuditCursor, AuditPage, AuditQuery};
 pub use entra::{AppRole, AppRoleAssignment, ApplicationRow, Credential, CredentialKind, EntraKey, RoleAssignment, ServicePrincipal};
 pub use error::StoreError;
-pub use objects::{Change, Identity, IndexValue, Listing, Lookup, Match, Object, Position, PropertyIndex, Row};
+pub use objects::{Change, Identity, IndexValue, Listing, Lookup, Match, Object, Position, PropertyIndex, Removal, Row};
 pub use store::{Store, TenantStore};

@@ -40,6 +40,8 @@ pub(crate) const QUERIES: &[(&str, &str)] = &[
 
 /// Rows of one statement where many are written.
 const CHUNK: usize = 200;
+/// What an organisation has beside settings and registrations.
+const TABLES: [&str; 6] = ["objects", "identities", "properties", "audit_log", "audit_entries", "audit_terms"];
 
 /// An object with everything that finds it.
 pub type Row = (Object, Vec<Identity>, Vec<PropertyIndex>);
@@ -101,6 +103,19 @@ pub struct Change<T> {
     pub answer: T,
 }
 
+/// What [`TenantStore::remove_object`] is to do.
+#[derive(Debug)]
+pub struct Removal<T> {
+    /// The object goes.
+    pub remove: bool,
+    /// New states of other objects.
+    pub changed: Vec<Row>,
+    /// The audit outcome that commits with it.
+    pub outcome: Option<Outcome>,
+    /// What the caller gets back once all is durable.
+    pub answer: T,
+}
+
 /// Which objects a list holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing<'a> {
@@ -150,21 +165,25 @@ impl TenantStore {
     /// [`StoreError::IdentityTaken`], or when they could not be written.
     pub async fn insert_objects(&self, objects: Vec<Row>) -> Result<(), StoreError> {
         let tenant = self.key();
+        self.store.write(move |connection| Box::pin(async move { add(connection, &tenant, &objects).await })).await
+    }
+
+    /// Makes these the objects of the tenant and sets `mark` (name and value of a setting), in one transaction: the objects
+    /// that were there and the whole audit trail go, since no entry may claim a change that is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::IdentityTaken`], or when they could not be written. Then everything is as it was.
+    pub async fn replace_objects(&self, objects: Vec<Row>, mark: (&'static str, &'static [u8])) -> Result<(), StoreError> {
+        let tenant = self.key();
         self.store
             .write(move |connection| {
                 Box::pin(async move {
-                    let mut added = Vec::with_capacity(objects.len());
-                    for row in &objects {
-                        let sql = "INSERT INTO objects (tenant, id, noun, listing, sort, revision, body) VALUES ($1, $2, $3, $4, $5, 1, $6) \
-                                   ON CONFLICT (tenant, id) DO NOTHING";
-                        let object = &row.0;
-                        let query = sqlx::query(sql).bind(&tenant).bind(key(object.id)).bind(&object.noun).bind(&object.listing);
-                        let query = query.bind(&object.sort).bind(&object.body);
-                        if query.execute(&mut *connection).await?.rows_affected() == 1 {
-                            added.push(row);
-                        }
+                    for table in TABLES {
+                        let sql = format!("DELETE FROM {table} WHERE tenant = $1");
+                        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tenant).execute(&mut *connection).await?;
                     }
-                    write_index(connection, &tenant, &added).await
+                    add(connection, &tenant, &objects).await?;
+                    crate::settings::put(connection, &tenant, mark.0, mark.1).await
                 })
             })
             .await
@@ -253,7 +272,8 @@ impl TenantStore {
     }
 
     /// Reads an object, decides, and writes what was decided: one transaction with nothing in between. `decide` sees
-    /// the object as it is at that moment, or `None`; its outcome becomes durable together with the change.
+    /// the object as it is at that moment, or `None`, and may then make it; its outcome becomes durable together with
+    /// the change.
     ///
     /// # Errors
     /// [`StoreError::IdentityTaken`], or when it could not be written. Then neither change nor outcome is there.
@@ -266,20 +286,13 @@ impl TenantStore {
         self.store
             .write(move |connection| {
                 Box::pin(async move {
-                    let change = decide(get(connection, &tenant, id).await?);
-                    if let Some(row) = &change.object {
-                        let object = &row.0;
-                        let sql = "UPDATE objects SET sort = $1, revision = revision + 1, body = $2 WHERE tenant = $3 AND id = $4";
-                        let query = sqlx::query(sql).bind(&object.sort).bind(&object.body).bind(&tenant).bind(key(object.id));
-                        if query.execute(&mut *connection).await?.rows_affected() != 1 {
-                            return Err(StoreError::corrupt("object", "a change of an object that does not exist"));
-                        }
-                        for sql in
-                            ["DELETE FROM identities WHERE tenant = $1 AND id = $2", "DELETE FROM properties WHERE tenant = $1 AND id = $2"]
-                        {
-                            sqlx::query(sql).bind(&tenant).bind(key(object.id)).execute(&mut *connection).await?;
-                        }
-                        write_index(connection, &tenant, &[row]).await?;
+                    let old = get(connection, &tenant, id).await?;
+                    let new = old.is_none();
+                    let change = decide(old);
+                    match &change.object {
+                        Some(row) if new => add(connection, &tenant, std::slice::from_ref(row)).await?,
+                        Some(row) => update(connection, &tenant, row).await?,
+                        None => {}
                     }
                     if let Some(outcome) = &change.outcome {
                         crate::audit::append_outcome(connection, tenant_id, outcome).await?;
@@ -289,6 +302,86 @@ impl TenantStore {
             })
             .await
     }
+
+    /// Removes an object in one transaction. `decide` sees it as it is at that moment, and the objects of its listing of
+    /// which one of `properties` is that folded text, so that no reference to it is left behind.
+    ///
+    /// # Errors
+    /// When it could not be written. Then neither removal nor outcome is there.
+    pub async fn remove_object<T, F>(&self, id: Uuid, properties: Vec<String>, text: String, decide: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<Object>, Vec<Object>) -> Removal<T> + Send + 'static,
+    {
+        let (tenant, tenant_id) = (self.key(), self.tenant);
+        self.store
+            .write(move |connection| {
+                Box::pin(async move {
+                    let old = get(connection, &tenant, id).await?;
+                    let mut holders = BTreeSet::new();
+                    for property in properties.iter().filter(|_| old.is_some()) {
+                        let listing = old.as_ref().map_or("", |object| &object.listing);
+                        let query = sqlx::query(TEXT_EQUAL).bind(&tenant).bind(listing).bind(property).bind(&text).bind(i64::MAX);
+                        for row in query.fetch_all(&mut *connection).await? {
+                            holders.insert(crate::store::id(&row, "id")?);
+                        }
+                    }
+                    let mut found = Vec::with_capacity(holders.len());
+                    for holder in holders.into_iter().filter(|holder| *holder != id) {
+                        found.extend(get(connection, &tenant, holder).await?);
+                    }
+                    let removal = decide(old, found);
+                    for row in &removal.changed {
+                        update(connection, &tenant, row).await?;
+                    }
+                    if removal.remove {
+                        forget_index(connection, &tenant, id).await?;
+                        let query = sqlx::query("DELETE FROM objects WHERE tenant = $1 AND id = $2").bind(&tenant).bind(key(id));
+                        query.execute(&mut *connection).await?;
+                    }
+                    if let Some(outcome) = &removal.outcome {
+                        crate::audit::append_outcome(connection, tenant_id, outcome).await?;
+                    }
+                    Ok(removal.answer)
+                })
+            })
+            .await
+    }
+}
+
+/// Writes the new state of an object that is there.
+async fn update(connection: &mut SqliteConnection, tenant: &[u8], row: &Row) -> Result<(), StoreError> {
+    let object = &row.0;
+    let sql = "UPDATE objects SET sort = $1, revision = revision + 1, body = $2 WHERE tenant = $3 AND id = $4";
+    let query = sqlx::query(sql).bind(&object.sort).bind(&object.body).bind(tenant).bind(key(object.id));
+    if query.execute(&mut *connection).await?.rows_affected() != 1 {
+        return Err(StoreError::corrupt("object", "a change of an object that does not exist"));
+    }
+    forget_index(connection, tenant, object.id).await?;
+    write_index(connection, tenant, &[row]).await
+}
+
+async fn forget_index(connection: &mut SqliteConnection, tenant: &[u8], id: Uuid) -> Result<(), StoreError> {
+    for sql in ["DELETE FROM identities WHERE tenant = $1 AND id = $2", "DELETE FROM properties WHERE tenant = $1 AND id = $2"] {
+        sqlx::query(sql).bind(tenant).bind(key(id)).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Adds objects and what finds them; one whose id exists already is left as it is.
+async fn add(connection: &mut SqliteConnection, tenant: &[u8], objects: &[Row]) -> Result<(), StoreError> {
+    let mut added = Vec::with_capacity(objects.len());
+    for row in objects {
+        let sql = "INSERT INTO objects (tenant, id, noun, listing, sort, revision, body) VALUES ($1, $2, $3, $4, $5, 1, $6) \
+                   ON CONFLICT (tenant, id) DO NOTHING";
+        let object = &row.0;
+        let query = sqlx::query(sql).bind(tenant).bind(key(object.id)).bind(&object.noun).bind(&object.listing);
+        let query = query.bind(&object.sort).bind(&object.body);
+        if query.execute(&mut *connection).await?.rows_affected() == 1 {
+            added.push(row);
+        }
+    }
+    write_index(connection, tenant, &added).await
 }
 
 async fn get(connection: &mut SqliteConnection, tenant: &[u8], id: Uuid) -> Result<Option<Object>, StoreError> {

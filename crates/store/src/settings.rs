@@ -1,6 +1,7 @@
 //! Small values by name.
 
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::{StoreError, TenantStore};
 
@@ -26,15 +27,14 @@ impl TenantStore {
     /// When it could not be written.
     pub async fn set_setting(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
         let (tenant, name, value) = (self.key(), name.to_owned(), value.to_vec());
-        self.store
-            .write(move |connection| {
-                Box::pin(async move {
-                    let put = "INSERT INTO settings (tenant, name, value) VALUES ($1, $2, $3) \
-                               ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value";
-                    sqlx::query(put).bind(tenant).bind(name).bind(value).execute(connection).await?;
-                    Ok(())
-                })
-            })
-            .await
+        self.store.write(move |connection| Box::pin(async move { put(connection, &tenant, &name, &value).await })).await
     }
+}
+
+/// Puts a value under a name.
+pub(crate) async fn put(connection: &mut SqliteConnection, tenant: &[u8], name: &str, value: &[u8]) -> Result<(), StoreError> {
+    let put = "INSERT INTO settings (tenant, name, value) VALUES ($1, $2, $3) \
+               ON CONFLICT (tenant, name) DO UPDATE SET value = excluded.value";
+    sqlx::query(put).bind(tenant).bind(name).bind(value).execute(connection).await?;
+    Ok(())
 }

@@ -19,13 +19,17 @@ pub fn samples(folder: &str) -> Option<PathBuf> {
     found
 }
 
-/// The Python interpreter that has msal and pypsrp, or `None` after saying so.
+/// The Python interpreter that has msal, azure-identity and pypsrp, or `None` after saying so.
 ///
 /// # Panics
 /// With `CI=true`, where every counterpart must be there.
 #[must_use]
 pub fn python() -> Option<PathBuf> {
-    counterpart("msal and pypsrp", std::env::var_os("EXOPS_PYTHON").map(PathBuf::from), "EXOPS_PYTHON is not set: use `cargo xtask test`")
+    counterpart(
+        "msal, azure-identity and pypsrp",
+        std::env::var_os("EXOPS_PYTHON").map(PathBuf::from),
+        "EXOPS_PYTHON is not set: use `cargo xtask test`",
+    )
 }
 
 /// openssl's command line, or `None` after saying so.

@@ -65,5 +65,5 @@ fn cmdlet_lines() {
     {
         assert!(read(other).unwrap().is_none(), "{other}");
     }
-    assert!(read("run x -o yaml").is_err() && read("run x --profile").is_err());
+    assert!(read("run x -o xls").is_err() && read("run x --profile").is_err());
 }

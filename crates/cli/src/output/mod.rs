@@ -1,12 +1,15 @@
 //! Objects on standard output, as they arrive.
 
+mod csv;
 mod list;
 mod table;
+mod yaml;
 
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use exops_psobject::{Value, json};
+use exops_psobject::clixml::DocumentWriter;
+use exops_psobject::{PsObject, Value, json};
 
 /// How objects are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,6 +22,12 @@ pub(crate) enum Format {
     Json,
     /// One object a line.
     Jsonl,
+    /// A head line and a line an object; lists are joined with ';'.
+    Csv,
+    /// A list of mappings.
+    Yaml,
+    /// What Export-Clixml writes: the objects with their types.
+    Clixml,
 }
 
 impl Format {
@@ -32,20 +41,35 @@ pub(crate) struct Output<W: Write> {
     format: Format,
     out: W,
     count: usize,
+    select: Vec<String>,
     table: table::Table,
+    csv: csv::Csv,
+    clixml: DocumentWriter,
 }
 
 impl<W: Write> Output<W> {
-    /// `cmdlet` chooses the default view where objects do not say their type; `width` bounds the lines of a table.
-    pub(crate) fn new(format: Format, out: W, cmdlet: &str, width: Option<usize>) -> Self {
-        Self { format, out, count: 0, table: table::Table::new(cmdlet, width) }
+    /// `cmdlet` chooses the default view where objects do not say their type; `width` bounds the lines of a table;
+    /// `select` names the properties that are shown, all where it is empty.
+    pub(crate) fn new(format: Format, out: W, cmdlet: &str, width: Option<usize>, select: Vec<String>) -> Self {
+        let table = table::Table::new(cmdlet, width, !select.is_empty());
+        Self { format, out, count: 0, select, table, csv: csv::Csv::default(), clixml: DocumentWriter::default() }
     }
 
     /// Shows an object.
     pub(crate) fn object(&mut self, value: &Value) -> io::Result<()> {
         let first = self.count == 0;
         self.count += 1;
+        let selected;
+        let value = if self.select.is_empty() {
+            value
+        } else {
+            selected = select(value, &self.select);
+            &selected
+        };
         match self.format {
+            Format::Csv => self.csv.object(value, &mut self.out),
+            Format::Yaml => yaml::object(value, &mut self.out),
+            Format::Clixml => self.out.write_all(self.clixml.object(value).as_bytes()),
             Format::Table => self.table.object(value, &mut self.out),
             Format::List => list::object(value, first, &mut self.out),
             Format::Json => {
@@ -69,10 +93,27 @@ impl<W: Write> Output<W> {
         match self.format {
             Format::Table => self.table.finish(&mut self.out)?,
             Format::Json => self.out.write_all(if self.count == 0 { b"[]\n" } else { b"\n]\n" })?,
-            Format::List | Format::Jsonl => {}
+            Format::Yaml if self.count == 0 => self.out.write_all(b"[]\n")?,
+            Format::Clixml => {
+                self.out.write_all(self.clixml.finish().as_bytes())?;
+                self.out.write_all(b"\n")?;
+            }
+            Format::List | Format::Jsonl | Format::Csv | Format::Yaml => {}
         }
         self.out.flush()
     }
+}
+
+/// The object with these properties only, in this order; null where it has none of that name.
+fn select(value: &Value, names: &[String]) -> Value {
+    let Some(object) = value.as_object() else { return value.clone() };
+    let mut selected = PsObject { type_names: object.type_names.clone(), ..PsObject::default() };
+    for name in names {
+        let found = object.properties().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        let (name, value) = found.map_or_else(|| (name.as_str().into(), Value::Null), |(n, v)| (n.clone(), v.clone()));
+        selected.extended.push(name, value);
+    }
+    selected.into()
 }
 
 /// A value in one cell: lists in braces, nothing for null.
@@ -83,7 +124,8 @@ pub(crate) fn cell(value: &Value) -> String {
     }
 }
 
-/// Control characters would reach the terminal as commands.
+/// Control characters would reach the terminal as commands, and marks of writing direction would reorder the line.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let harmful = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if harmful(c) { ' ' } else { c }).collect()
 }

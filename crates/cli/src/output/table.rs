@@ -16,6 +16,8 @@ const TELLING: [&str; 6] = ["Name", "DisplayName", "Identity", "PrimarySmtpAddre
 pub(super) struct Table {
     noun: String,
     width: Option<usize>,
+    /// Objects have the wanted properties only.
+    selected: bool,
     columns: Vec<String>,
     widths: Vec<usize>,
     waiting: Vec<Vec<String>>,
@@ -23,14 +25,17 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(cmdlet: &str, width: Option<usize>) -> Self {
+    pub(super) fn new(cmdlet: &str, width: Option<usize>, selected: bool) -> Self {
         let noun = cmdlet.split_once('-').map_or(cmdlet, |(_, noun)| noun).to_owned();
-        Self { noun, width, columns: Vec::new(), widths: Vec::new(), waiting: Vec::new(), begun: false }
+        Self { noun, width, selected, columns: Vec::new(), widths: Vec::new(), waiting: Vec::new(), begun: false }
     }
 
     pub(super) fn object(&mut self, value: &Value, out: &mut impl Write) -> io::Result<()> {
         if self.columns.is_empty() {
-            self.columns = columns(value, &self.noun);
+            self.columns = match value.as_object() {
+                Some(object) if self.selected => object.properties().map(|(n, _)| n.to_string()).collect(),
+                _ => columns(value, &self.noun),
+            };
         }
         let row: Vec<String> = self.columns.iter().map(|c| text(value, c)).collect();
         if self.begun {

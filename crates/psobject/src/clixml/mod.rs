@@ -13,7 +13,7 @@ mod write;
 use thiserror::Error;
 
 pub use read::Decoder;
-pub use write::{write, write_document, write_into};
+pub use write::{DocumentWriter, write, write_document, write_into};
 
 use crate::xml::XmlError;
 use crate::{Limits, Value};

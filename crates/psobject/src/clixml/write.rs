@@ -10,6 +10,8 @@ use crate::{Base, ListKind, Properties, PsObject, TypeNames, Value};
 
 /// Levels of objects that are written; deeper ones become their string form, as PowerShell does at the same depth.
 const MAX_LEVELS: usize = 50;
+/// How a document begins.
+const BEGINNING: &str = "<Objs Version=\"1.1.0.1\" xmlns=\"http://schemas.microsoft.com/powershell/2004/04\">";
 /// Type-name chains that are looked for by address before by content.
 const RECENT_CHAINS: usize = 16;
 
@@ -29,13 +31,42 @@ pub fn write_into(value: &Value, out: &mut String) {
 /// Writes an `<Objs>` document, as `Export-Clixml` does, with one space of ids.
 #[must_use]
 pub fn write_document(values: &[Value]) -> String {
-    let mut out = String::from("<Objs Version=\"1.1.0.1\" xmlns=\"http://schemas.microsoft.com/powershell/2004/04\">");
+    let mut out = BEGINNING.to_owned();
     let mut writer = Writer::new(&mut out);
     for value in values {
         writer.value(None, value);
     }
     out.push_str("</Objs>");
     out
+}
+
+/// Writes an `<Objs>` document object by object, for output of any length: only the ids are kept.
+#[derive(Debug, Default)]
+pub struct DocumentWriter {
+    next_object: u32,
+    next_types: u32,
+    begun: bool,
+}
+
+impl DocumentWriter {
+    /// The text of the next object, behind the document's beginning where it is the first.
+    pub fn object(&mut self, value: &Value) -> String {
+        let mut out = self.beginning();
+        let mut writer = Writer::new(&mut out);
+        (writer.next_object, writer.next_types) = (self.next_object, self.next_types);
+        writer.value(None, value);
+        (self.next_object, self.next_types) = (writer.next_object, writer.next_types);
+        out
+    }
+
+    /// The end of the document.
+    pub fn finish(&mut self) -> String {
+        self.beginning() + "</Objs>"
+    }
+
+    fn beginning(&mut self) -> String {
+        if std::mem::replace(&mut self.begun, true) { String::new() } else { BEGINNING.to_owned() }
+    }
 }
 
 struct Writer<'o> {

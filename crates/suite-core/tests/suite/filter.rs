@@ -76,8 +76,11 @@ fn what_is_refused() {
         assert_eq!(error.position, position, "{text}: {error}");
         assert!(error.to_string().contains(word), "{text}: {error}");
     }
+    // Shallow in parentheses and changes between -and and -or each, a tall tree together.
+    let tall = (0..12).fold("a -eq 1".to_owned(), |inner, _| format!("({inner}{})", " -and a -eq 1 -or a -eq 1".repeat(5)));
     // Bounds: length, depth, number of comparisons.
     for text in [
+        tall,
         format!("a -eq '{}'", "x".repeat(70_000)),
         format!("{}a -eq 1{}", "(".repeat(1_000), ")".repeat(1_000)),
         format!("{}a -eq 1", "-not ".repeat(10_000)),

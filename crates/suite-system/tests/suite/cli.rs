@@ -9,14 +9,14 @@ use serde_json::Value;
 use crate::program::{Home, LabProgram, Run};
 
 /// A lab with a registered application whose certificate is in the store of the lab's home.
-struct Prepared {
-    lab: LabProgram,
-    app_id: String,
-    thumbprint: String,
+pub(crate) struct Prepared {
+    pub(crate) lab: LabProgram,
+    pub(crate) app_id: String,
+    pub(crate) thumbprint: String,
 }
 
 impl Prepared {
-    fn new(directory_roles: &[&str]) -> Self {
+    pub(crate) fn new(directory_roles: &[&str]) -> Self {
         let lab = LabProgram::start();
         let (thumbprint, public) = certificate(&lab.home, "registered");
         let mut arguments =
@@ -31,19 +31,19 @@ impl Prepared {
     }
 
     /// The same, connected.
-    fn connected() -> Self {
+    pub(crate) fn connected() -> Self {
         let prepared = Self::new(&["Exchange Administrator"]);
         prepared.connect(&[]).exits(0);
         prepared
     }
 
-    fn connect(&self, more: &[&str]) -> Run {
+    pub(crate) fn connect(&self, more: &[&str]) -> Run {
         let certificate = ["--thumbprint", self.thumbprint.as_str()];
         let chosen: &[&str] = if more.iter().any(|w| w.contains("humbprint") || w.contains("ertificate")) { &[] } else { &certificate };
         self.lab.exops(&[&["connect", "--lab", "--app-id", &self.app_id], chosen, more].concat())
     }
 
-    fn run(&self, words: &[&str]) -> Run {
+    pub(crate) fn run(&self, words: &[&str]) -> Run {
         self.lab.home.exops(&[&["run"], words].concat())
     }
 
@@ -53,7 +53,7 @@ impl Prepared {
 }
 
 /// Makes a certificate in a home's store; its thumbprint and a PEM file without the key.
-fn certificate(home: &Home, name: &str) -> (String, String) {
+pub(crate) fn certificate(home: &Home, name: &str) -> (String, String) {
     let public = home.path().join(format!("{name}.pem")).to_string_lossy().into_owned();
     let made = home.exops(&["cert", "new", "--subject", &format!("CN={name}"), "--out", &public, "--json"]).exits(0).json();
     (made["thumbprint"].as_str().expect("a thumbprint").to_owned(), public)
@@ -61,7 +61,7 @@ fn certificate(home: &Home, name: &str) -> (String, String) {
 
 /// The human form of an error: what failed, with which value, and what to do.
 #[track_caller]
-fn says(run: &Run, parts: &[&str]) {
+pub(crate) fn says(run: &Run, parts: &[&str]) {
     let stderr = &run.stderr;
     assert!(stderr.contains("error: ") && stderr.contains("hint: "), "{stderr}");
     for part in parts {
@@ -297,6 +297,9 @@ fn applications_and_certificates() {
     for (key, value) in prepared.lab.ready.as_object().into_iter().flatten() {
         assert_eq!(&status[key], value, "{key} of the ready file");
     }
+    let reset = prepared.lab.exops(&["lab", "reset"]).exits(0);
+    assert!(reset.stdout.starts_with(prepared.lab.text("organization")), "{reset:?}");
+    assert_eq!(prepared.lab.exops(&["lab", "reset", "--json"]).exits(0).json()["reset"], true);
 
     let home = &prepared.lab.home;
     let listed = home.exops(&["cert", "list", "--json"]).exits(0).json();
@@ -307,7 +310,7 @@ fn applications_and_certificates() {
     home.exops(&["cert", "show", &"00".repeat(20)]).exits(9);
 }
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
     i64::try_from(since.as_secs()).expect("before the year 292277026596")
 }

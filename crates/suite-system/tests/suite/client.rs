@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 /// A lab, an application in it, and the line to it.
-struct World {
+pub(crate) struct World {
     lab: RunningLab,
     line: Line,
     tokens: TokenSource,
@@ -26,7 +26,7 @@ struct World {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let lab = Lab::start(LabConfig { listen: ([127, 0, 0, 1], 0).into(), ..LabConfig::default() }).await.expect("a lab");
         let ready = lab.ready();
         let port = ready.authority.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
@@ -58,11 +58,11 @@ impl World {
         Self { lab, line, tokens, http }
     }
 
-    fn rest(&self) -> RestConnection {
+    pub(crate) fn rest(&self) -> RestConnection {
         RestConnection::new(self.http.clone(), self.tokens.clone())
     }
 
-    fn rps(&self) -> RemotePowerShellConnection {
+    pub(crate) fn rps(&self) -> RemotePowerShellConnection {
         RemotePowerShellConnection::new(self.http.clone(), self.tokens.clone())
     }
 
@@ -72,7 +72,7 @@ impl World {
     }
 
     /// Runs a command to its end.
-    async fn run(&self, connection: &dyn Runspace, command: Command) -> (Vec<Value>, Vec<String>, Ended) {
+    pub(crate) async fn run(&self, connection: &dyn Runspace, command: Command) -> (Vec<Value>, Vec<String>, Ended) {
         let (mut objects, mut warnings) = (Vec::new(), Vec::new());
         let mut records = connection.invoke(self.invocation(command).await);
         while let Some(step) = records.next().await {

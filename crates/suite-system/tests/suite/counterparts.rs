@@ -1,4 +1,4 @@
-//! Programs that others wrote, against the lab: msal and pypsrp, a plain HTTP client, openssl. What they are pinned to stands in
+//! Programs that others wrote, against the lab: msal, azure-identity and pypsrp, a plain HTTP client, openssl. What they are pinned to stands in
 //! `interop/requirements.txt`.
 
 use exops_testkit::{not_run, openssl as openssl_is_there, python};
@@ -10,12 +10,12 @@ const MORE_RESULTS: &str = "There are more results available than are currently 
 
 /// The step of that name.
 #[track_caller]
-fn step<'a>(steps: &'a [(String, Value)], name: &str) -> &'a Value {
+pub(crate) fn step<'a>(steps: &'a [(String, Value)], name: &str) -> &'a Value {
     &steps.iter().find(|(step, _)| step == name).unwrap_or_else(|| panic!("no step '{name}' in {steps:#?}")).1
 }
 
 /// A lab with an application that is Exchange administrator, and the Python that the scripts need.
-fn prepared() -> Option<(std::path::PathBuf, LabProgram, Application)> {
+pub(crate) fn prepared() -> Option<(std::path::PathBuf, LabProgram, Application)> {
     let (python, _) = (python()?, openssl_is_there()?);
     let lab = LabProgram::start();
     let application = lab.application("counterpart", &["Exchange Administrator"]);
@@ -23,7 +23,7 @@ fn prepared() -> Option<(std::path::PathBuf, LabProgram, Application)> {
 }
 
 /// A mailbox of the seed, by its primary address.
-fn some_mailbox(lab: &LabProgram, application: &Application) -> String {
+pub(crate) fn some_mailbox(lab: &LabProgram, application: &Application) -> String {
     let pem = application.pem.to_string_lossy().into_owned();
     lab.exops(&["connect", "--lab", "--app-id", &application.app_id, "--certificate-file-path", &pem]).exits(0);
     let mailboxes = lab.home.exops(&["run", "Get-Mailbox", "-ResultSize", "1", "-o", "json"]).exits(0).json();
@@ -78,7 +78,80 @@ fn msal_and_pypsrp() {
         let ended = step(&steps, name);
         assert_eq!((&ended["failed"], &ended["errors"][0]["reason"]), (&json!(true), &json!(reason)), "{ended}");
     }
+    // Command metadata, as Import-PSSession asks for it: the granted cmdlets of these patterns with their parameters, switches told apart.
+    let commands = &step(&steps, "metadata")["commands"];
+    let names: Vec<&String> = commands.as_object().into_iter().flatten().map(|(name, _)| name).collect();
+    assert_eq!(names, ["Get-Mailbox", "Set-Mailbox"]);
+    let parameters = &commands["Set-Mailbox"]["parameters"];
+    assert_eq!(
+        (&commands["Get-Mailbox"]["type"], &parameters["Identity"], &parameters["WhatIf"], &parameters["CustomAttribute1"]),
+        (&json!(8), &json!(false), &json!(true), &json!(false))
+    );
+    for common in exops_catalogue::COMMON_PARAMETERS {
+        assert!(parameters.get(common).is_some(), "without '{common}' a proxy keeps none of the common parameters to itself");
+    }
+    assert!(step(&steps, "all metadata")["count"].as_u64().is_some_and(|count| count > 5), "{steps:?}");
     assert_eq!(step(&steps, "closed")["closed"], true);
+}
+
+/// J-07, J-08, J-09, J-15 as two released libraries meet them: the same code for the same mistake, and the library shows it.
+#[test]
+fn azure_identity_beside_msal() {
+    let Some((python, lab, application)) = prepared() else { return };
+    let (_, stranger) = openssl_certificate(lab.home.path(), "stranger");
+    let steps = interop(&python, "counterpart_azure_identity.py", &lab, &application, &["--stranger", &stranger.to_string_lossy()]);
+    let named = |name: &'static str| steps.iter().filter(move |(step, _)| step == name).map(|(_, value)| value);
+
+    // Every spelling of the resource; one assertion, presented again for each.
+    let tokens: Vec<_> = named("token").collect();
+    assert_eq!(tokens.len(), 8);
+    for token in tokens {
+        let (scope, claims) = (token["scope"].as_str().unwrap_or_default(), &token["claims"]);
+        assert_eq!(claims["aud"].as_str(), scope.strip_suffix("/.default"), "{token}");
+        assert_eq!((&claims["appidacr"], &claims["ver"]), (&json!("2"), &json!("1.0")), "{token}");
+        // Exchange takes what was made for Exchange and nothing else.
+        let graph = scope.contains("graph");
+        assert_eq!(token["mailbox"], if graph { 401 } else { 200 }, "{token}");
+        assert!(token["left"].as_f64().is_some_and(|left| (3500.0..=3600.0).contains(&left)), "{token}");
+    }
+    assert_eq!(named("tenant by name").filter(|step| step["tid"] == lab.text("tenant_id")).count(), 2);
+
+    // Case, libraries that met it, error word, code; code 0: a token.
+    let cases: [(&str, usize, &str, u32); 18] = [
+        ("unknown tenant", 2, "", 90_002),
+        ("unknown domain", 2, "", 90_002),
+        ("unknown application", 2, "unauthorized_client", 700_016),
+        ("unregistered certificate", 2, "invalid_client", 700_027),
+        ("unknown resource", 2, "invalid_resource", 500_011),
+        ("scope without .default", 2, "invalid_scope", 1_002_012),
+        ("wrong secret", 2, "invalid_client", 7_000_215),
+        ("accepted", 1, "", 0),
+        ("the same name again", 1, "", 0),
+        ("expired", 1, "invalid_client", 700_024),
+        ("not yet valid", 1, "invalid_client", 700_024),
+        ("other audience", 1, "invalid_client", 700_023),
+        ("other issuer", 1, "invalid_client", 700_021),
+        ("other subject", 1, "invalid_client", 700_021),
+        ("elliptic curve", 1, "invalid_request", 5_002_738),
+        ("shared key", 1, "invalid_request", 5_002_730),
+        ("another key", 1, "invalid_client", 700_027),
+        ("not a JWT", 1, "invalid_request", 50_027),
+    ];
+    assert_eq!(named("refused").count(), cases.iter().map(|(_, by, ..)| by).sum::<usize>());
+    for (case, by, error, code) in cases {
+        let met: Vec<_> = named("refused").filter(|step| step["case"] == case).collect();
+        assert_eq!(met.len(), by, "{case}");
+        for step in met {
+            let message = step["message"].as_str().unwrap_or_default();
+            // An unknown tenant is refused at discovery already, of which the libraries show less than of a token request.
+            let shown =
+                if code == 90_002 { !message.is_empty() && message != "a token" } else { message.contains(&format!("AADSTS{code}: ")) };
+            assert!(if code == 0 { message == "a token" } else { shown }, "{case}: {step}");
+            if step["by"] == "msal" && !error.is_empty() {
+                assert_eq!((&step["error"], &step["codes"]), (&json!(error), &json!([code])), "{case}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use exops_directory::nouns::{Form, Type, noun, nouns};
 use exops_directory::{Directory, seed_standard};
 use exops_policy::{Caller, Decision, DirectoryRole, Permit, Request, RoleModel, decide};
 use exops_psobject::canonical::canonical;
-use exops_psobject::{Base, DateTimeKind, ErrorRecord, PsObject, Value};
+use exops_psobject::{Base, DateTimeKind, ErrorRecord, PsObject, TimeSpan, Value};
 use exops_runspace::{Confirm, Ended, Invocation, Record, Runspace, Step, StopToken};
 use exops_store::{AuditQuery, Store, TenantStore};
 use exops_testkit::{ORGANIZATION, TENANT, caller};
@@ -22,25 +22,25 @@ use uuid::Uuid;
 const NOW: i64 = 1_795_512_600_000;
 const SERVER: &str = "lab01.contoso.test";
 
-struct Organisation {
+pub(crate) struct Organisation {
     _folder: tempfile::TempDir,
     path: PathBuf,
     store: Store,
-    directory: Directory,
-    caller: Caller,
+    pub(crate) directory: Directory,
+    pub(crate) caller: Caller,
 }
 
 #[derive(Debug)]
-struct Ran {
-    output: Vec<Value>,
-    errors: Vec<ErrorRecord>,
-    warnings: Vec<String>,
-    host: Vec<String>,
-    end: Ended,
+pub(crate) struct Ran {
+    pub(crate) output: Vec<Value>,
+    pub(crate) errors: Vec<ErrorRecord>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) host: Vec<String>,
+    pub(crate) end: Ended,
 }
 
 impl Organisation {
-    async fn seeded() -> Self {
+    pub(crate) async fn seeded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lab.sqlite");
         let store = Store::open(&path).await.unwrap();
@@ -49,7 +49,7 @@ impl Organisation {
         Self { _folder: folder, path, store, directory, caller: caller(&[DirectoryRole::ExchangeAdministrator]) }
     }
 
-    async fn restarted(mut self) -> Self {
+    pub(crate) async fn restarted(mut self) -> Self {
         self.store.close().await;
         self.store = Store::open(&self.path).await.unwrap();
         self.directory = Directory::new(&self.store, TENANT, ORGANIZATION, SERVER).with_clock(|| NOW);
@@ -61,7 +61,7 @@ impl Organisation {
     }
 
     /// Binds, gets a permit, writes the intent of a change, as the session layer does.
-    async fn invocation(&self, command: Command) -> Invocation {
+    pub(crate) async fn invocation(&self, command: Command) -> Invocation {
         let pipeline =
             bind(&self.directory.catalogue(&self.caller).await.unwrap(), &Pipeline::from(command), UnknownNames::Refuse).unwrap();
         let mut invocation = Invocation::new(self.caller.clone(), pipeline.clone(), Uuid::from_u128(42));
@@ -94,18 +94,18 @@ impl Organisation {
         intent.id
     }
 
-    async fn run(&self, command: Command) -> Ran {
+    pub(crate) async fn run(&self, command: Command) -> Ran {
         collect(&self.directory, self.invocation(command).await).await
     }
 
     /// Output of a command that must succeed, as canonical JSON.
-    async fn read(&self, command: Command) -> Vec<Json> {
+    pub(crate) async fn read(&self, command: Command) -> Vec<Json> {
         let ran = self.run(command).await;
         assert_eq!((&ran.end, &ran.errors), (&Ended::Completed, &Vec::new()));
         ran.output.iter().map(canonical).collect()
     }
 
-    async fn entries(&self) -> Vec<Entry> {
+    pub(crate) async fn entries(&self) -> Vec<Entry> {
         self.tenant().audit_search(&AuditQuery::default(), None, 100).await.unwrap().entries
     }
 }
@@ -118,7 +118,7 @@ fn permit(caller: &Caller, cmdlet: &str, digest: [u8; 32]) -> Permit {
     }
 }
 
-async fn collect(directory: &Directory, invocation: Invocation) -> Ran {
+pub(crate) async fn collect(directory: &Directory, invocation: Invocation) -> Ran {
     let mut ran = Ran { output: Vec::new(), errors: Vec::new(), warnings: Vec::new(), host: Vec::new(), end: Ended::Stopped };
     let mut ends = 0;
     let mut steps = directory.invoke(invocation);
@@ -140,12 +140,16 @@ async fn collect(directory: &Directory, invocation: Invocation) -> Ran {
     ran
 }
 
-fn command(name: &str) -> Command {
+pub(crate) fn command(name: &str) -> Command {
     Command::new(name)
 }
 
 fn identities(objects: &[Json]) -> Vec<&str> {
     objects.iter().filter_map(|o| o["DisplayName"].as_str()).collect()
+}
+
+fn list<const N: usize>(items: [&str; N]) -> Value {
+    PsObject::from_list(items.map(Value::from).to_vec()).into()
 }
 
 fn object(value: &Value) -> &PsObject {
@@ -348,7 +352,15 @@ async fn an_identity_is_everything_that_names_an_object() {
                      [FailureCategory=Cmdlet-ManagementObjectNotFoundException] ";
         assert!(id.starts_with(start) && id.contains(",Microsoft.Exchange.Management.RecipientTasks."), "{id}");
     }
-    // Null names everything.
+    // What names nothing and everything but one object is no identity; null names everything.
+    for (wrong, reason) in [("".into(), "can't be empty"), ("  ".into(), "can't be empty"), (list(["ann.beebe", "billing"]), "not a list")]
+    {
+        let ran = organisation.run(command("Get-Mailbox").with("Identity", wrong)).await;
+        let Ended::Failed(record) = &ran.end else { panic!("{ran:?}") };
+        assert!(record.message.contains(reason) && record.message.contains("MailboxIdParameter"), "{}", record.message);
+    }
+    let domain_user = format!("eurpr00a001\\{}", text("SamAccountName"));
+    assert_eq!(organisation.read(command("Get-User").with("Identity", domain_user)).await.len(), 1);
     assert_eq!(organisation.read(command("Get-Mailbox").with("Identity", Value::Null)).await.len(), 176);
     // -ErrorAction.
     let missing = |action: &str| command("Get-Mailbox").with("Identity", "nobody").with("ErrorAction", action);
@@ -367,7 +379,7 @@ async fn result_size_and_its_warnings() {
     assert_eq!((exact.output.len(), exact.warnings.len()), (176, 0));
     let quiet = organisation.run(command("Get-Mailbox").with("ResultSize", 5).with("WarningAction", "SilentlyContinue")).await;
     assert_eq!((quiet.output.len(), quiet.warnings.len()), (5, 0));
-    for wrong in ["many", "0", "-3", "1.5"] {
+    for wrong in ["many", "0", "-3", "1.5", "", "4294967296"] {
         let ran = organisation.run(command("Get-Mailbox").with("ResultSize", wrong)).await;
         let Ended::Failed(record) = ran.end else { panic!("{ran:?}") };
         assert!(record.message.contains(&format!("\"{wrong}\"")) && record.message.contains("ResultSize"), "{}", record.message);
@@ -432,6 +444,12 @@ async fn filters_are_answered_from_the_index_and_by_evaluation() {
         ("Filter", "AuditEnabled -eq 'perhaps'", "\"perhaps\" is not a value of the property AuditEnabled"),
         ("Filter", "RecipientTypeDetails -eq 'Robot'", "RoomMailbox"),
         ("RecipientTypeDetails", "Robot", "SharedMailbox"),
+        ("RecipientTypeDetails", "UserMailbox,MailContact", "\"MailContact\""),
+        ("Filter", "RecipientTypeDetails -like '*Mailbox'", "RecipientTypeDetails takes no wildcards"),
+        ("Filter", "WhenCreated -like '2023*'", "WhenCreated takes no wildcards"),
+        ("Anr", "ann*", "without wildcards"),
+        ("SortBy", "EmailAddresses", "\"EmailAddresses\""),
+        ("SortBy", "Nonsense", "property with one value"),
     ] {
         let ran = organisation.run(command("Get-Mailbox").with(parameter, value)).await;
         let Ended::Failed(record) = &ran.end else { panic!("{value}: {ran:?}") };
@@ -440,29 +458,168 @@ async fn filters_are_answered_from_the_index_and_by_evaluation() {
 }
 
 #[tokio::test]
+async fn references_prefixes_orders_and_views() {
+    let organisation = Organisation::seeded().await;
+    let recipients = organisation.read(command("Get-Recipient").with("ResultSize", "Unlimited")).await;
+    // A property that refers to recipients is compared with any identity of one, by DN first of all.
+    let group = organisation.read(command("Get-DistributionGroup").with("Identity", "Payroll Access")).await.remove(0);
+    let owner = group["ManagedBy"][0].as_str().unwrap();
+    let owner = recipients.iter().find(|r| r["Name"] == owner).unwrap();
+    let groups = |filter: String| command("Get-DistributionGroup").with("Filter", filter);
+    let owned = organisation.read(groups(format!("ManagedBy -eq '{}'", owner["Name"].as_str().unwrap()))).await;
+    assert!(!owned.is_empty() && owned.len() < 22);
+    for name in ["DistinguishedName", "PrimarySmtpAddress", "Guid"] {
+        let mailbox = organisation.read(command("Get-Mailbox").with("Identity", owner["Guid"].as_str().unwrap())).await.remove(0);
+        let literal = mailbox[name].as_str().unwrap();
+        assert_eq!(organisation.read(groups(format!("ManagedBy -eq '{literal}'"))).await, owned, "{name}");
+        assert_eq!(organisation.read(groups(format!("ManagedBy -ne '{literal}'"))).await.len(), 22 - owned.len(), "{name}");
+    }
+    // Members, in the shape of recipients, in the group's order.
+    let members = organisation.read(command("Get-DistributionGroupMember").with("Identity", "Payroll Access")).await;
+    assert_eq!(members.iter().map(|m| &m["Name"]).collect::<Vec<_>>(), group["Members"].as_array().unwrap().iter().collect::<Vec<_>>());
+    assert!(members.iter().all(|m| recipients.contains(m)));
+    let some = organisation.run(command("Get-DistributionGroupMember").with("Identity", "Payroll Access").with("ResultSize", 2)).await;
+    assert_eq!((some.output.len(), some.warnings.len()), (2, 1));
+    let ran = organisation.run(command("Get-DistributionGroupMember").with("Identity", "ann.beebe")).await;
+    assert_eq!(&*ran.errors[0].reason, "ManagementObjectNotFoundException");
+
+    // -Anr: the beginning of any of the names, with other conditions.
+    let starts = |o: &Json, text: &str| {
+        ["Name", "DisplayName", "FirstName", "LastName", "Alias"]
+            .iter()
+            .any(|p| o[p].as_str().unwrap_or_default().to_lowercase().starts_with(text))
+    };
+    for anr in ["ann", "IVAN", "o'bri", "müll", "zzz"] {
+        let expected: Vec<_> = recipients.iter().filter(|r| starts(r, &anr.to_lowercase())).collect();
+        assert_eq!(organisation.read(command("Get-Recipient").with("Anr", anr)).await.iter().collect::<Vec<_>>(), expected, "{anr}");
+    }
+    let both = command("Get-Mailbox").with("Anr", "ann").with("Filter", "Alias -like '*beebe'");
+    assert_eq!(organisation.read(both).await.len(), 1);
+
+    // -SortBy: by value, objects without one last, equal ones in list order; sizes of results count behind it.
+    for (property, descending_last) in [("Alias", false), ("City", true), ("WhenCreated", false)] {
+        let sorted = organisation.read(command("Get-Recipient").with("SortBy", property).with("ResultSize", "Unlimited")).await;
+        assert_eq!(sorted.len(), recipients.len());
+        let keys: Vec<_> = sorted.iter().map(|o| o[property].as_str().map(str::to_lowercase)).collect();
+        assert!(keys.windows(2).all(|w| w[1].is_none() || (w[0].is_some() && w[0] <= w[1])), "{property}: {keys:?}");
+        assert_eq!(keys.last().is_some_and(Option::is_none), descending_last, "{property}");
+        let first = organisation.run(command("Get-Recipient").with("SortBy", property).with("ResultSize", 3)).await;
+        assert_eq!(first.output.iter().map(canonical).collect::<Vec<_>>(), sorted[..3].to_vec());
+        assert_eq!(first.warnings.len(), 1);
+    }
+
+    // Views of one noun, with what the noun itself does not show.
+    let users = organisation.read(command("Get-User").with("Filter", "Department -eq 'Sales' -and City -eq 'Oslo'")).await;
+    let expected = recipients.iter().filter(|r| r["Department"] == "Sales" && r["City"] == "Oslo").count();
+    assert!(expected > 0 && users.len() == expected && users.iter().all(|u| u["LastName"].is_string()));
+    assert_eq!(organisation.read(command("Get-User").with("RecipientTypeDetails", list(["RoomMailbox", "sharedmailbox"]))).await.len(), 42);
+    assert_eq!(organisation.read(command("Get-Group")).await.len(), 22);
+    assert_eq!(organisation.read(command("Get-MailContact")).await.len(), 16);
+    for (cmdlet, wrong) in [("Get-User", "Payroll Access"), ("Get-Group", "ann.beebe"), ("Get-MailContact", "ann.beebe")] {
+        let ran = organisation.run(command(cmdlet).with("Identity", wrong)).await;
+        assert_eq!((ran.output.len(), ran.errors.len()), (0, 1), "{cmdlet}");
+    }
+
+    // A-07: a thousand wide clauses cost no more than walking the list once.
+    let wide = (0..1_000).map(|n| format!("DisplayName -like '{}*'", char::from(b'a' + (n % 26) as u8))).collect::<Vec<_>>().join(" -or ");
+    let start = Instant::now();
+    let found = organisation.read(command("Get-Recipient").with("Filter", wide).with("ResultSize", "Unlimited")).await;
+    assert!(found.len() > 150 && start.elapsed() < Duration::from_secs(10), "{} {:?}", found.len(), start.elapsed());
+}
+
+#[tokio::test]
 async fn every_served_parameter_changes_what_is_read_back_after_a_restart() {
     let mut organisation = Organisation::seeded().await;
     let mailbox = noun("Mailbox").unwrap();
     let parameters: Vec<_> = Directory::served_parameters("Set-Mailbox").unwrap().into_iter().filter(|p| *p != "Identity").collect();
-    assert!(parameters.len() >= 23);
-    let ann = || command("Get-Mailbox").with("Identity", "ann.beebe");
+    assert!(parameters.len() >= 48);
+    let ann = || command("Get-Mailbox").with("Identity", "ann.beebe@contoso.onmicrosoft.com");
+    let list = |items: &[&str]| Value::from(PsObject::from_list(items.iter().map(|i| Value::from(*i)).collect()));
+    let amend = |add: &str, remove: &str| {
+        let entries = vec![("Add".into(), list(&[add])), ("remove".into(), remove.into())];
+        Value::from(PsObject { base: Base::Dictionary(entries), ..PsObject::default() })
+    };
     for parameter in parameters {
+        // The one that names no property and changes nothing: there are no inactive mailboxes.
+        if parameter == "InactiveMailbox" {
+            let ran =
+                organisation.run(command("Set-Mailbox").with("Identity", "ann.beebe@contoso.onmicrosoft.com").with(parameter, true)).await;
+            assert!(ran.errors[0].message.contains("couldn't be found"), "{ran:?}");
+            continue;
+        }
+        // What it sets shows under its name, but for the parameter that stands for a whole kind.
+        let shown = if parameter == "Type" { "RecipientTypeDetails" } else { parameter };
         let before = organisation.read(ann()).await.remove(0);
-        let cases: Vec<(Value, Json)> = match &mailbox.property(parameter).unwrap().kind.form {
-            Form::Text => vec![("Grüße <&> \"ü\"".into(), json!("Grüße <&> \"ü\"")), ("second".into(), json!("second"))],
-            Form::Bool => vec![(true.into(), json!(true)), (false.into(), json!(false))],
-            Form::UnlimitedSize => {
+        let property = mailbox.property(shown).unwrap();
+        let address = "ann.beebe@contoso.onmicrosoft.com";
+        let cases: Vec<(Value, Json)> = match (parameter, &property.kind.form) {
+            ("Type", _) => vec![
+                ("shared".into(), json!("SharedMailbox")),
+                ("Room".into(), json!("RoomMailbox")),
+                ("Equipment".into(), json!("EquipmentMailbox")),
+                ("Regular".into(), json!("UserMailbox")),
+            ],
+            ("Alias", _) => vec![("ann.b+1".into(), json!("ann.b+1")), ("ann.beebe".into(), json!("ann.beebe"))],
+            ("EmailAddresses", _) => vec![
+                (
+                    list(&[address, "ann.x@contoso.com", "X500:/o=Old/cn=ann"]),
+                    json!([format!("SMTP:{address}"), "smtp:ann.x@contoso.com", "X500:/o=Old/cn=ann"]),
+                ),
+                (
+                    amend("ann@contoso.com", "smtp:ANN.X@contoso.com"),
+                    json!([format!("SMTP:{address}"), "X500:/o=Old/cn=ann", "smtp:ann@contoso.com"]),
+                ),
+                (
+                    amend("SMTP:first@contoso.com", "x500:/o=old/cn=ann"),
+                    json!([format!("smtp:{address}"), "smtp:ann@contoso.com", "SMTP:first@contoso.com"]),
+                ),
+                (format!("SMTP:{address}").into(), json!([format!("SMTP:{address}")])),
+            ],
+            ("WindowsEmailAddress", _) => {
+                vec![("ann@contoso.com".into(), json!("ann@contoso.com")), (address.into(), json!(address))]
+            }
+            ("ForwardingAddress", _) => vec![("payrollaccess".into(), json!("Payroll Access")), (Value::Null, Json::Null)],
+            ("GrantSendOnBehalfTo", _) => vec![
+                (list(&["payrollaccess", "Laser Cutter"]), json!(["Payroll Access", "Laser Cutter"])),
+                (amend("board@contoso.com", "Payroll Access"), json!(["Laser Cutter", "Board"])),
+                (Value::Null, json!([])),
+            ],
+            ("RetentionPolicy", _) => vec![(Value::Null, Json::Null), ("default mrm policy".into(), json!("Default MRM Policy"))],
+            ("AddressBookPolicy", _) => vec![(Value::Null, Json::Null)],
+            ("AuditAdmin" | "AuditDelegate" | "AuditOwner", _) => vec![
+                (list(&["update", "HardDelete"]), json!(["Update", "HardDelete"])),
+                (amend("SoftDelete", "HardDelete"), json!(["Update", "SoftDelete"])),
+                ("None".into(), json!([])),
+            ],
+            ("AuditLogAgeLimit", _) => vec![
+                ("30.12:00:00".into(), json!("30.12:00:00")),
+                (60.into(), json!("60.00:00:00")),
+                (Value::TimeSpan(TimeSpan(864_000_000_000)), json!("1.00:00:00")),
+            ],
+            ("LitigationHoldDate", _) => {
+                vec![("2026-11-01T00:00:00Z".into(), json!("2026-11-01T00:00:00.0000000Z")), (Value::Null, Json::Null)]
+            }
+            (_, Form::List(_)) => vec![
+                (list(&["a", "Grüße <&>"]), json!(["a", "Grüße <&>"])),
+                (amend("c", "A"), json!(["Grüße <&>", "c"])),
+                ("one".into(), json!(["one"])),
+                (Value::Null, json!([])),
+            ],
+            (_, Form::UnlimitedNumber) => vec![(250.into(), json!("250")), ("unlimited".into(), json!("Unlimited"))],
+            (_, Form::Text) => vec![("Grüße <&> \"ü\"".into(), json!("Grüße <&> \"ü\"")), ("second".into(), json!("second"))],
+            (_, Form::Bool) => vec![(true.into(), json!(true)), (false.into(), json!(false))],
+            (_, Form::UnlimitedSize) => {
                 vec![
                     ("49.75GB".into(), json!("49.75 GB (53,418,655,744 bytes)")),
                     ("49.5 GB (53,150,220,288 bytes)".into(), json!("49.5 GB (53,150,220,288 bytes)")),
                 ]
             }
-            Form::Object => vec![("Bob@Fabrikam.example".into(), json!("smtp:Bob@Fabrikam.example")), (Value::Null, Json::Null)],
-            other => panic!("{parameter}: no values for {other:?}"),
+            (_, Form::Object) => vec![("Bob@Fabrikam.example".into(), json!("smtp:Bob@Fabrikam.example")), (Value::Null, Json::Null)],
+            (_, other) => panic!("{parameter}: no values for {other:?}"),
         };
         for (value, expected) in cases {
             // Sizes that must not decrease are moved together.
-            let mut set = command("Set-Mailbox").with("Identity", "ann.beebe");
+            let mut set = command("Set-Mailbox").with("Identity", "ann.beebe@contoso.onmicrosoft.com");
             for name in &mailbox.ordered {
                 if mailbox.ordered.iter().any(|o| **o == *parameter) && **name != *parameter {
                     set = set.with(name, value.clone());
@@ -471,18 +628,17 @@ async fn every_served_parameter_changes_what_is_read_back_after_a_restart() {
             let ran = organisation.run(set.with(parameter, value.clone())).await;
             assert_eq!((&ran.end, ran.errors.len()), (&Ended::Completed, 0), "{parameter} {value:?}: {ran:?}");
             let now = organisation.read(ann()).await.remove(0);
-            assert_eq!(now[parameter], expected, "{parameter}");
+            assert_eq!(now[shown], expected, "{parameter}");
             organisation = organisation.restarted().await;
             assert_eq!(organisation.read(ann()).await.remove(0), now, "{parameter}");
-            if before[parameter] != expected {
+            if before[shown] != expected && parameter != "WindowsEmailAddress" {
                 let entry = organisation.entries().await.remove(0);
                 let outcome = entry.outcome.unwrap();
-                let change = outcome.changes.iter().find(|c| c.property == parameter).unwrap();
-                assert_eq!(
-                    change.new,
-                    expected.as_str().map_or_else(|| Value::display(&value_of(&expected)), str::to_owned),
-                    "{parameter}"
-                );
+                let change = outcome.changes.iter().find(|c| c.property == shown).unwrap_or_else(|| panic!("{parameter}: {outcome:?}"));
+                assert_ne!(change.old, change.new, "{parameter}");
+                if let Json::String(new) = &expected {
+                    assert!(change.new == *new || parameter == "LitigationHoldDate", "{parameter}: {change:?}");
+                }
                 assert!(outcome.object.ends_with("/Ann Beebe"), "{}", outcome.object);
                 assert_eq!(now["WhenChangedUTC"], "2026-11-24T09:30:00.0000000Z");
             }
@@ -490,19 +646,17 @@ async fn every_served_parameter_changes_what_is_read_back_after_a_restart() {
     }
     // The index followed.
     organisation
-        .run(command("Set-Mailbox").with("Identity", "ann.beebe").with("DisplayName", "Zelda Last").with("CustomAttribute7", "Rot"))
+        .run(
+            command("Set-Mailbox")
+                .with("Identity", "ann.beebe@contoso.onmicrosoft.com")
+                .with("DisplayName", "Zelda Last")
+                .with("CustomAttribute7", "Rot"),
+        )
         .await;
     let last = organisation.read(command("Get-Mailbox").with("ResultSize", "Unlimited")).await;
     assert!(identities(&last).iter().position(|n| *n == "Zelda Last") > Some(160));
     assert_eq!(organisation.read(command("Get-Recipient").with("Filter", "CustomAttribute7 -eq 'rot'")).await.len(), 1);
     assert_eq!(organisation.read(command("Get-Mailbox").with("Identity", "zelda last")).await.len(), 1);
-}
-
-fn value_of(json: &Json) -> Value {
-    match json {
-        Json::Bool(flag) => Value::Bool(*flag),
-        _ => Value::Null,
-    }
 }
 
 #[tokio::test]
@@ -577,8 +731,8 @@ async fn without_the_right_permit_and_intent_nothing_happens() {
     assert!(organisation.directory.catalogue(&elsewhere).await.is_err());
     // A parameter that is not served is named, on Get and Set alike; so is a second stage.
     for refused in [
-        command("Get-Mailbox").with("Anr", "ann"),
-        command("Get-Mailbox").with("SortBy", "Name"),
+        command("Get-Mailbox").with("Archive", true),
+        command("Get-Mailbox").with("SoftDeletedMailbox", true),
         command("Set-Mailbox").with("Identity", "ann.beebe").with("CustomAttribute1", "x").with("MailTip", "hello"),
         command("Search-AdminAuditLog").with("ExternalAccess", true),
     ] {
@@ -595,20 +749,14 @@ async fn without_the_right_permit_and_intent_nothing_happens() {
     assert_eq!(found["CustomAttribute1"], "");
     // The good one works.
     assert_eq!(collect(&organisation.directory, good).await.end, Ended::Completed);
-    let names: Vec<_> =
-        organisation.directory.catalogue(&organisation.caller).await.unwrap().cmdlets().map(|c| c.name.to_string()).collect();
-    assert_eq!(
-        names,
-        [
-            "Get-AcceptedDomain",
-            "Get-DistributionGroup",
-            "Get-Mailbox",
-            "Get-OrganizationConfig",
-            "Get-Recipient",
-            "Search-AdminAuditLog",
-            "Set-Mailbox"
-        ]
-    );
+    // The catalogue is exactly what is served.
+    let catalogue = organisation.directory.catalogue(&organisation.caller).await.unwrap();
+    assert!(catalogue.names().all(|name| Directory::served_parameters(name).is_some()));
+    for (cmdlet, served) in
+        [("Get-Mailbox", true), ("Set-Mailbox", true), ("Get-DistributionGroupMember", true), ("Get-TransportRule", false)]
+    {
+        assert_eq!(catalogue.cmdlet(cmdlet).is_some(), served, "{cmdlet}");
+    }
 }
 
 #[tokio::test]
@@ -651,6 +799,277 @@ async fn the_admin_audit_log_shows_who_changed_what() {
     }
     for wrong in [search().with("StartDate", "soon"), search().with("StartDate", "11/25/2026").with("EndDate", "11/24/2026")] {
         assert!(matches!(organisation.run(wrong).await.end, Ended::Failed(r) if r.message.contains("StartDate")));
+    }
+}
+
+#[tokio::test]
+async fn every_served_parameter_of_groups_changes_what_is_read_back() {
+    let mut organisation = Organisation::seeded().await;
+    let groups = noun("DistributionGroup").unwrap();
+    let address = "payrollaccess@contoso.onmicrosoft.com";
+    let get = || command("Get-DistributionGroup").with("Identity", address);
+    let set = || command("Set-DistributionGroup").with("Identity", address);
+    let mut parameters = Directory::served_parameters("Set-DistributionGroup").unwrap();
+    parameters.retain(|p| !["Identity", "BypassSecurityGroupManagerCheck"].contains(p));
+    assert!(parameters.len() >= 35);
+    for parameter in parameters {
+        let (value, expected): (Value, Json) = match (parameter, &groups.property(parameter).unwrap().kind.form) {
+            ("Alias", _) => ("pay.roll".into(), json!("pay.roll")),
+            ("EmailAddresses", _) => (list([address, "pay@contoso.com"]), json!([format!("SMTP:{address}"), "smtp:pay@contoso.com"])),
+            ("WindowsEmailAddress", _) => (address.into(), json!(address)),
+            ("ManagedBy" | "GrantSendOnBehalfTo", _) => (list(["ann.beebe", "Laser Cutter"]), json!(["Ann Beebe", "Laser Cutter"])),
+            ("MemberJoinRestriction", _) => ("approvalrequired".into(), json!("ApprovalRequired")),
+            ("MemberDepartRestriction", _) => ("closed".into(), json!("Closed")),
+            (_, Form::Bool) => {
+                let now = organisation.read(get()).await[0][parameter].as_bool().unwrap();
+                ((!now).into(), json!(!now))
+            }
+            (_, Form::List(_)) => (list(["a", "b"]), json!(["a", "b"])),
+            _ => ("Grüße <&>".into(), json!("Grüße <&>")),
+        };
+        let ran = organisation.run(set().with(parameter, value).with("BypassSecurityGroupManagerCheck", true)).await;
+        assert_eq!((&ran.end, ran.errors.len()), (&Ended::Completed, 0), "{parameter}: {ran:?}");
+        organisation = organisation.restarted().await;
+        assert_eq!(organisation.read(get()).await[0][parameter], expected, "{parameter}");
+    }
+    for (parameter, value, text) in [
+        ("MemberJoinRestriction", "Sometimes", "ApprovalRequired"),
+        ("EmailAddresses", "SMTP:ann.beebe@contoso.onmicrosoft.com", "already being used"),
+        ("EmailAddresses", "SMTP:x@fabrikam.example", "accepted domain"),
+        ("ManagedBy", "nobody", "couldn't be found"),
+        ("CustomAttribute1", &"x".repeat(1025), "1025 characters"),
+    ] {
+        let ran = organisation.run(set().with(parameter, value)).await;
+        let messages: Vec<_> = ran
+            .errors
+            .iter()
+            .chain(match &ran.end {
+                Ended::Failed(record) => Some(&**record),
+                _ => None,
+            })
+            .collect();
+        assert!(messages.len() == 1 && messages[0].message.contains(text), "{parameter}: {messages:?}");
+    }
+    assert!(organisation.run(set().with("Alias", "pay.roll")).await.warnings[0].contains("no settings of"));
+}
+
+#[tokio::test]
+async fn groups_come_and_go() {
+    let mut organisation = Organisation::seeded().await;
+    let new = |name: &str| command("New-DistributionGroup").with("Name", name);
+    let shown = organisation
+        .read(
+            new("Night Watch")
+                .with("Type", "security")
+                .with("ManagedBy", "ann.beebe")
+                .with("Members", list(["board", "Laser Cutter"]))
+                .with("PrimarySmtpAddress", "night@contoso.com")
+                .with("MemberJoinRestriction", "open")
+                .with("RequireSenderAuthenticationEnabled", false),
+        )
+        .await;
+    organisation = organisation.restarted().await;
+    for identity in ["Night Watch", "NightWatch", "nightwatch@contoso.onmicrosoft.com", "night@contoso.com"] {
+        assert_eq!(organisation.read(command("Get-DistributionGroup").with("Identity", identity)).await, shown, "{identity}");
+    }
+    let group = &shown[0];
+    assert_eq!((&group["RecipientTypeDetails"], &group["Alias"]), (&json!("MailUniversalSecurityGroup"), &json!("NightWatch")));
+    assert_eq!(group["EmailAddresses"], json!(["SMTP:night@contoso.com", "smtp:NightWatch@contoso.onmicrosoft.com"]));
+    assert_eq!((&group["ManagedBy"], &group["MemberJoinRestriction"]), (&json!(["Ann Beebe"]), &json!("Open")));
+    assert_eq!(group["RequireSenderAuthenticationEnabled"], false);
+    let members = organisation.read(command("Get-DistributionGroupMember").with("Identity", "Night Watch")).await;
+    assert_eq!(members.iter().map(|m| &m["Name"]).collect::<Vec<_>>(), ["Board", "Laser Cutter"]);
+    assert!(organisation.entries().await[0].outcome.as_ref().unwrap().object.ends_with("/Night Watch"));
+    organisation.read(new("Rooms of Oslo").with("RoomList", true).with("Members", "Night Watch")).await;
+    let rooms = command("Get-DistributionGroup").with("RecipientTypeDetails", "RoomList");
+    assert_eq!(organisation.read(rooms).await.len(), 1);
+
+    let remove = |bypass: bool| {
+        let remove = command("Remove-DistributionGroup").with("Identity", "night@contoso.com");
+        if bypass { remove.with("BypassSecurityGroupManagerCheck", true) } else { remove }
+    };
+    for (wrong, text) in [
+        (new("Night Watch"), "Night Watch"),
+        (new("Other").with("Alias", "nightwatch"), "nightwatch"),
+        (new("Other").with("PrimarySmtpAddress", "night@contoso.com"), "already being used"),
+        (new("Other").with("PrimarySmtpAddress", "x@fabrikam.example"), "accepted domain"),
+        (new("Other").with("ManagedBy", "nobody"), "'nobody'"),
+        (new("Other").with("Type", "Dynamic"), "Distribution, Security"),
+        (new("Other").with("Type", "Security").with("RoomList", true), "does not go with"),
+        (new("Other").with("MemberJoinRestriction", "Maybe"), "MemberJoinRestriction"),
+        (new("Other").with("Alias", "a b"), "alias \"a b\""),
+        (remove(false), "manager of the group"),
+    ] {
+        let ran = organisation.run(wrong).await;
+        let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
+        let messages: Vec<_> = ran.errors.iter().chain(ended).map(|r| &*r.message).collect();
+        assert!(messages.len() == 1 && messages[0].contains(text), "{text}: {messages:?}");
+        assert_eq!(organisation.entries().await[0].outcome.as_ref().unwrap().ending.word(), "failed", "{text}");
+    }
+    assert_eq!(organisation.read(command("Get-Group")).await.len(), 24);
+    assert_eq!(organisation.run(remove(true)).await.errors, []);
+    organisation = organisation.restarted().await;
+    assert_eq!(organisation.read(command("Get-Group")).await.len(), 23);
+    assert!(organisation.read(command("Get-DistributionGroupMember").with("Identity", "Rooms of Oslo")).await.is_empty());
+    assert_eq!(organisation.read(command("Get-DistributionGroup").with("Identity", "Rooms of Oslo")).await[0]["Members"], json!([]));
+}
+
+#[tokio::test]
+async fn members_of_groups_change_by_their_rules() {
+    let mut organisation = Organisation::seeded().await;
+    let group = "Payroll Access";
+    let change = |verb: &str| {
+        command(&format!("{verb}-DistributionGroupMember")).with("Identity", group).with("BypassSecurityGroupManagerCheck", true)
+    };
+    let names = |objects: &[Json]| objects.iter().map(|o| o["Name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let seeded = names(&organisation.read(command("Get-DistributionGroupMember").with("Identity", group)).await);
+    let mut expected = seeded.clone();
+    for (member, shown) in [("smtp:dana.novotna@fabrikam.example", "Dana Novotná"), ("board", "Board"), ("Laser Cutter", "Laser Cutter")] {
+        let ran = organisation.run(change("Add").with("Member", member)).await;
+        assert_eq!((&ran.end, ran.errors.len(), ran.output.len()), (&Ended::Completed, 0, 0), "{ran:?}");
+        expected.push(shown.to_owned());
+        organisation = organisation.restarted().await;
+        assert_eq!(names(&organisation.read(command("Get-DistributionGroupMember").with("Identity", group)).await), expected);
+        let outcome = organisation.entries().await.remove(0).outcome.unwrap();
+        assert!(
+            outcome.object.ends_with("/Payroll Access")
+                && outcome.changes[0].property == "Members"
+                && outcome.changes[0].new.contains(shown)
+        );
+    }
+    let removed = expected.remove(0);
+    let removed = organisation.read(command("Get-Recipient").with("Identity", removed)).await.remove(0);
+    assert_eq!(organisation.run(change("Remove").with("Member", removed["Guid"].as_str().unwrap())).await.errors, []);
+    assert_eq!(names(&organisation.read(command("Get-DistributionGroupMember").with("Identity", group)).await), expected);
+    for (members, after) in [
+        (list(["ann.beebe", "Board", "ANN.BEEBE@contoso.onmicrosoft.com"]), vec!["Ann Beebe", "Board"]),
+        ("Laser Cutter".into(), vec!["Laser Cutter"]),
+        (Value::Null, vec![]),
+    ] {
+        assert_eq!(organisation.run(change("Update").with("Members", members)).await.errors, []);
+        assert_eq!(names(&organisation.read(command("Get-DistributionGroupMember").with("Identity", group)).await), after);
+    }
+
+    // What the rules forbid changes nothing and is in the trail as failed.
+    organisation.run(change("Add").with("Member", "ann.beebe")).await;
+    let unowned = |verb: &str| command(&format!("{verb}-DistributionGroupMember")).with("Identity", group).with("Member", "billing");
+    for (wrong, exception, text) in [
+        (
+            change("Add").with("Member", "Ann Beebe"),
+            "MemberAlreadyExistsException",
+            "\"Ann Beebe\" is already a member of the group \"Payroll Access\"",
+        ),
+        (change("Remove").with("Member", "board"), "MemberNotFoundException", "\"Board\" isn't a member of the group"),
+        (change("Add").with("Member", "nobody"), "ManagementObjectNotFoundException", "'nobody'"),
+        (change("Add").with("Member", "Irene Ivanova"), "ManagementObjectAmbiguousException", "'Irene Ivanova'"),
+        (change("Add").with("Member", group), "DataValidationException", "itself"),
+        (change("Update").with("Members", list(["billing", "nobody"])), "ManagementObjectNotFoundException", "'nobody'"),
+        (unowned("Add"), "OperationRequiresGroupManagerException", "BypassSecurityGroupManagerCheck"),
+        (unowned("Remove"), "OperationRequiresGroupManagerException", "manager of the group"),
+    ] {
+        let ran = organisation.run(wrong).await;
+        let [error] = ran.errors.as_slice() else { panic!("{text}: {ran:?}") };
+        assert!(&*error.reason == exception && error.message.contains(text), "{}: {}", error.reason, error.message);
+        let outcome = organisation.entries().await.remove(0).outcome.unwrap();
+        assert_eq!((outcome.ending.word(), outcome.ending.reason()), ("failed", &*error.message));
+    }
+    for wrong in [change("Add"), change("Add").with("Member", ""), change("Remove").with("Member", list(["billing", "board"]))] {
+        let ran = organisation.run(wrong).await;
+        assert!(matches!(&ran.end, Ended::Failed(r) if r.message.contains("'Member'")), "{:?}", ran.end);
+        assert_eq!(organisation.entries().await.remove(0).outcome.unwrap().ending.word(), "failed");
+    }
+    let what_if = organisation.run(change("Remove").with("Member", "ann.beebe").with("WhatIf", true)).await;
+    assert!(what_if.host[0].starts_with("What if: Removing distribution group member \"Ann Beebe\""), "{:?}", what_if.host);
+    assert_eq!(names(&organisation.read(command("Get-DistributionGroupMember").with("Identity", group)).await), ["Ann Beebe"]);
+}
+
+#[tokio::test]
+async fn the_unified_audit_log_pages_through_a_session() {
+    let mut organisation = Organisation::seeded().await;
+    for number in 0..25 {
+        let set = command("Set-Mailbox").with("Identity", "ann.beebe").with("CustomAttribute1", format!("value {number}"));
+        assert_eq!(organisation.run(set).await.end, Ended::Completed);
+    }
+    let failed = organisation.run(command("Set-Mailbox").with("Identity", "nobody").with("CustomAttribute1", "x")).await;
+    assert_eq!(failed.errors.len(), 1);
+    let search = || command("Search-UnifiedAuditLog").with("StartDate", "2026-11-24").with("EndDate", "11/25/2026");
+    let numbers = |rows: &[Json], name: &str| rows.iter().map(|r| r[name].as_i64().unwrap()).collect::<Vec<_>>();
+
+    // One call: newest first, with its place and the number of all.
+    let rows = organisation.read(search()).await;
+    assert_eq!(numbers(&rows, "ResultIndex"), (1..=26).collect::<Vec<_>>());
+    assert!(rows.iter().all(|r| r["ResultCount"] == 26 && r["RecordType"] == "ExchangeAdmin" && r["Operations"] == "Set-Mailbox"));
+    // The columns in the order of the documented record.
+    let ran = organisation.run(search().with("ResultSize", 1)).await;
+    let names: Vec<_> = object(&ran.output[0]).adapted.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(
+        names.join(" "),
+        "RecordType CreationDate UserIds Operations AuditData ResultIndex ResultCount Identity IsValid ObjectState"
+    );
+    let data = |row: &Json| serde_json::from_str::<Json>(row["AuditData"].as_str().unwrap()).unwrap();
+    let (newest, good) = (data(&rows[0]), data(&rows[1]));
+    assert_eq!((newest["ResultStatus"].as_str(), good["ResultStatus"].as_str()), (Some("False"), Some("True")));
+    assert_eq!((good["CreationTime"].as_str(), good["RecordType"].as_i64()), (Some("2026-11-24T09:30:00"), Some(1)));
+    assert_eq!(good["Id"], rows[1]["Identity"]);
+    assert_eq!(good["UserId"], rows[1]["UserIds"]);
+    assert_eq!(good["ModifiedProperties"][0], json!({"Name": "CustomAttribute1", "OldValue": "value 23", "NewValue": "value 24"}));
+    assert!(good["ObjectId"].as_str().unwrap().ends_with("/Ann Beebe"));
+    let formatted = data(&organisation.read(search().with("Formatted", true)).await[0]);
+    assert_eq!((formatted["RecordType"].as_str(), formatted["UserType"].as_str()), (Some("ExchangeAdmin"), Some("ServicePrincipal")));
+
+    // The loop of scripts: the same session until it answers nothing; what happens meanwhile is not among it.
+    for session_command in ["ReturnLargeSet", "returnnextpreviewpage"] {
+        let next = || search().with("SessionId", session_command).with("SessionCommand", session_command).with("ResultSize", 10);
+        let mut all = Vec::new();
+        let mut sizes = Vec::new();
+        loop {
+            let rows = organisation.read(next()).await;
+            sizes.push(rows.len());
+            if rows.is_empty() {
+                break;
+            }
+            all.extend(rows);
+            assert!(sizes.len() < 10, "{sizes:?}");
+        }
+        assert_eq!(sizes, [10, 10, 6, 0], "{session_command}");
+        assert_eq!(numbers(&all, "ResultIndex"), (1..=26).collect::<Vec<_>>());
+        assert_eq!(all.iter().map(|r| r["Identity"].as_str().unwrap()).collect::<BTreeSet<_>>().len(), 26);
+        assert!(organisation.read(next()).await.is_empty());
+        // Another caller's session of that name is another session.
+        let own = organisation.caller.clone();
+        let exops_policy::Principal::Application(application) = &mut organisation.caller.principal else { panic!() };
+        application.object_id = Uuid::from_u128(99);
+        assert_eq!(organisation.read(next()).await.len(), 10);
+        organisation.caller = own;
+    }
+
+    for (parameter, value, expected) in [
+        ("Operations", "set-mailbox", 26),
+        ("Operations", "New-Mailbox", 0),
+        ("RecordType", "ExchangeItem", 0),
+        ("RecordType", "exchangeadmin", 26),
+        ("ObjectIds", "ann.beebe", 25),
+        ("FreeText", "VALUE 7", 2),
+        ("IPAddresses", "203.0.113.254", 0),
+        ("UserIds", rows[0]["UserIds"].as_str().unwrap(), 26),
+        ("UserIds", "somebody@contoso.com", 0),
+        ("IPAddresses", organisation.caller.client_address.rsplit_once(':').unwrap().0, 26),
+    ] {
+        assert_eq!(organisation.read(search().with(parameter, value)).await.len(), expected, "{parameter} {value}");
+    }
+    assert!(
+        organisation.read(command("Search-UnifiedAuditLog").with("StartDate", "2026-11-22").with("EndDate", "2026-11-23")).await.is_empty()
+    );
+    for (wrong, words) in [
+        (search().with("SessionId", "ReturnLargeSet").with("Operations", "New-Mailbox"), "begun with other conditions"),
+        (search().with("SessionCommand", "ReturnAll"), "ReturnNextPreviewPage"),
+        (search().with("RecordType", "Nonsense"), "ExchangeAdmin"),
+        (search().with("SessionId", ""), "1 to 256"),
+        (command("Search-UnifiedAuditLog").with("StartDate", "2026-11-25").with("EndDate", "2026-11-24"), "must not be after EndDate"),
+        (command("Search-UnifiedAuditLog").with("StartDate", "soon").with("EndDate", "2026-11-24"), "\"soon\""),
+    ] {
+        let ran = organisation.run(wrong).await;
+        assert!(matches!(&ran.end, Ended::Failed(r) if r.message.contains(words)), "{words}: {:?}", ran.end);
     }
 }
 

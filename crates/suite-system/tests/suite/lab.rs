@@ -268,6 +268,18 @@ async fn a_certificate_reaches_mailboxes_over_both_transports_and_after_a_restar
         assert_eq!(property(entry, "Succeeded"), "True");
         assert!(property(entry, "Caller").contains("restart test"), "{}", property(entry, "Caller"));
     }
+
+    // Back to the first day: the change and its entries are gone, the registration is not, and the trail goes on.
+    let reset = format!("{}/exops-lab/v1/reset", lab.ready().authority);
+    assert_eq!(http(lab.bootstrap()).json(Method::POST, &reset, &SecretString::from("x")).await.unwrap().0, 401);
+    let (status, answer) = http(lab.bootstrap()).json(Method::POST, &reset, &lab.bootstrap().token).await.unwrap();
+    assert_eq!((status, answer), (200, json!({"reset": true, "organization": ready.organization})));
+    let (read, _) = run(&rest, &signed_in, get()).await;
+    assert_ne!(property(&read[0], "CustomAttribute1"), "over remote PowerShell");
+    let search = || Command::new("Search-AdminAuditLog").with("Cmdlets", "Set-Mailbox");
+    assert_eq!(run(&rest, &signed_in, search()).await.0.len(), 0);
+    assert_eq!(run(&rest, &signed_in, set("after the reset")).await.1, Ended::Completed);
+    assert_eq!(run(&rest, &signed_in, search()).await.0.len(), 1);
     lab.stop().await.unwrap();
 
     // A new alias is a new authority: the old one may not vouch for it.

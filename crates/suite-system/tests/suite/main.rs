@@ -3,16 +3,21 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::print_stdout, reason = "figures that a long run reports")]
 mod authority;
+mod bad_input;
 mod cli;
 mod client;
+mod command_line;
 mod counterparts;
 mod directory;
 mod gateway;
 mod keystore;
 mod kill;
 mod lab;
+mod mailbox_changes;
 mod openssl;
 mod program;
 mod quickstart;
+mod renewal;
 mod same_objects;
 mod store;
+mod transports;

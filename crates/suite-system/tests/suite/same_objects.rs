@@ -1,5 +1,5 @@
 //! The same objects everywhere: every object of the seed, every property, equal in canonical form over REST, over remote
-//! PowerShell by our client, and over remote PowerShell by pypsrp.
+//! PowerShell by our client, over remote PowerShell by pypsrp, and over REST as CLIXML by a plain HTTP client.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +53,9 @@ async fn over_every_transport() {
         assert!(widest >= properties, "{name}: {widest} properties");
         compare(&format!("{name}, our remote PowerShell client"), reference, &rps[name], &mut differences);
         compare(&format!("{name}, pypsrp"), reference, &theirs[name], &mut differences);
+        compare(&format!("{name}, REST as CLIXML"), reference, &theirs[&format!("{name} as CLIXML")], &mut differences);
     }
+    assert!(theirs["nothing as CLIXML"].is_empty(), "a document without objects");
     let shown = differences.iter().take(40).cloned().collect::<Vec<_>>().join("\n");
     assert!(differences.is_empty(), "{} differences from REST:\n{shown}", differences.len());
 }

@@ -6,7 +6,9 @@ use std::time::Instant;
 use exops_audit::{Actor, Change as Changed, Ending, Intent, IntentId, Outcome, Parameter, verify};
 use exops_policy::TenantId;
 use exops_store::migrations::MIGRATIONS;
-use exops_store::{AuditQuery, Change, Identity, IndexValue, Listing, Lookup, Object, Position, PropertyIndex, Store, StoreError};
+use exops_store::{
+    AuditQuery, Change, Identity, IndexValue, Listing, Lookup, Object, Position, PropertyIndex, Store, StoreError, TenantStore,
+};
 use uuid::Uuid;
 
 const TENANT: TenantId = TenantId(Uuid::from_u128(1));
@@ -265,4 +267,16 @@ async fn one_tenant_never_sees_another() {
     two.change_object(Uuid::from_u128(1), |_| Change { object: Some(object(1, "zoe")), outcome: None, answer: () }).await.unwrap();
     assert_eq!(one.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "ann");
     assert_eq!(one.resolve("ann@contoso.com", 10).await.unwrap().len(), 1);
+    // Replacing all of one tenant: not at all where an address is given twice, else whole, trail and mark with it.
+    two.audit_intent(&intent(6, OTHER, "Set-Mailbox", 1)).await.unwrap();
+    let twice = vec![object(3, "eve"), object(4, "eve")];
+    assert!(matches!(two.replace_objects(twice, ("mark", b"1")).await, Err(StoreError::IdentityTaken { .. })));
+    assert_eq!(two.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "zoe");
+    let entries = async |tenant: &TenantStore| tenant.audit_search(&AuditQuery::default(), None, 10).await.unwrap().entries.len();
+    assert_eq!((entries(&two).await, two.setting("mark").await.unwrap()), (1, None));
+    two.replace_objects(vec![object(3, "eve")], ("mark", b"1")).await.unwrap();
+    assert_eq!(two.object(Uuid::from_u128(1)).await.unwrap(), None);
+    assert_eq!((two.resolve("zoe", 10).await.unwrap().len(), two.resolve("eve@contoso.com", 10).await.unwrap().len()), (0, 1));
+    assert_eq!((entries(&two).await, two.setting("mark").await.unwrap()), (0, Some(b"1".to_vec())));
+    assert_eq!((entries(&one).await, one.object(Uuid::from_u128(1)).await.unwrap().is_some()), (1, true));
 }

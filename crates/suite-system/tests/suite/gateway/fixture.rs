@@ -12,6 +12,7 @@ use exops_auth::token::{ClientCredential, Grant, KeySet, SigningKey, mint};
 use exops_catalogue::{Catalogue, Cmdlet, ConfirmImpact, Parameter, ParameterKind, SetMembership};
 use exops_gateway::{Gateway, GatewayConfig, Tenant, tls_config};
 use exops_policy::{Caller, DirectoryRole, EXCHANGE_MANAGE_AS_APP, RoleModel};
+use exops_psobject::{ErrorCategory, ErrorRecord};
 use exops_runspace::{BoxFuture, Ended, Fault, Invocation, Record, RecordStream, Runspace};
 use exops_store::{AuditQuery, Store};
 use exops_testkit::{Act, ORGANIZATION, ScriptedRunspace, TENANT, cmdlet, mailbox};
@@ -28,8 +29,8 @@ directory-role Exchange Administrator = Admins
 directory-role Global Reader = Readers
 group Admins = Writes, Reads
 group Readers = Reads
-role Writes = Set-Mailbox(Identity DisplayName Password WhatIf Confirm), Set-Broken, Set-Panic
-role Reads = Get-Mailbox, Get-Many, Get-Part, Get-Slow, Get-Busy, Get-Forever, Get-Flood
+role Writes = Set-Mailbox(Identity DisplayName Password WhatIf Confirm), Set-Broken, Set-Panic, Remove-Thing
+role Reads = Get-Mailbox, Get-Many, Get-Part, Get-Mixed, Get-Slow, Get-Busy, Get-Forever, Get-Flood
 ";
 
 /// A runspace that panics for one cmdlet and is scripted for the rest.
@@ -59,6 +60,7 @@ pub(super) struct Fixture {
     pub(super) store: Store,
     pub(super) runspace: Arc<ScriptedRunspace>,
     pub(super) clock: Arc<AtomicI64>,
+    pub(super) gateway: Arc<Gateway>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -95,6 +97,11 @@ fn set_mailbox() -> Arc<Cmdlet> {
     })
 }
 
+/// Asks by itself, as its impact is high.
+fn remove_thing() -> Arc<Cmdlet> {
+    Arc::new(Cmdlet { name: "Remove-Thing".into(), impact: ConfirmImpact::High, ..Cmdlet::clone(&set_mailbox()) })
+}
+
 fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
     let paged = |name: &str| cmdlet(name, &["Identity", "ResultSize"]);
     let mut many: Vec<Act> = (0..25).map(|i| Act::output(mailbox(&format!("user{i:02}")))).collect();
@@ -104,6 +111,23 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
         (paged("Get-Mailbox"), vec![Act::output(mailbox("adele")), Act::warning("careful"), Act::not_found("nobody")]),
         (paged("Get-Many"), many),
         (cmdlet("Get-Part", &["Identity"]), vec![Act::not_found("nobody"), Act::warning("w")]),
+        (
+            paged("Get-Mixed"),
+            vec![
+                Act::output(mailbox("one")),
+                Act::not_found("first"),
+                Act::output(mailbox("two")),
+                Act::warning("between"),
+                Act::not_found("second"),
+                Act::output(mailbox("three")),
+                Act::End(Ended::Failed(Box::new(ErrorRecord::new(
+                    "System.TimeoutException",
+                    "cut short",
+                    ErrorCategory::OperationTimeout,
+                    "X",
+                )))),
+            ],
+        ),
         (paged("Get-Slow"), vec![Act::output(mailbox("a")), Act::Hang]),
         (paged("Get-Busy"), vec![busy]),
         (paged("Get-Forever"), vec![Act::Hang]),
@@ -111,6 +135,7 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
         (set_mailbox(), vec![]),
         (cmdlet("Set-Broken", &["Identity"]), vec![Act::not_found("nobody")]),
         (cmdlet("Set-Panic", &["Identity"]), vec![]),
+        (remove_thing(), vec![Act::Hang]),
         (cmdlet("Set-Hidden", &["Identity"]), vec![]),
     ]
 }
@@ -157,12 +182,12 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(gateway.serve(listener, async {
+        let task = tokio::spawn(Arc::clone(&gateway).serve(listener, async {
             let _ = stopped.await;
         }));
         let root = reqwest::Certificate::from_pem(certified.cert.pem().as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([root]).gzip(false).no_proxy().build().unwrap();
-        Self { base, client, key, store, runspace, clock, stop: Some(stop), task, _folder: folder }
+        Self { base, client, key, store, runspace, clock, gateway, stop: Some(stop), task, _folder: folder }
     }
 
     pub(super) fn token_of(

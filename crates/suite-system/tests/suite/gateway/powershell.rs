@@ -1,12 +1,15 @@
 //! The remote PowerShell front end, driven by the project's own client half.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use exops_policy::DirectoryRole;
 use exops_psobject::{ErrorCategory, ErrorRecord, PsObject, Value};
-use exops_psrp::{Command, PipelineEnd, PipelineRequest};
+use exops_psrp::{Command, HostInfo, HostMethod, HostResponse, PipelineEnd, PipelineRequest};
 use exops_remoting::client::{ClientConfig, ClientEvent, ClientSession, RequestId};
+use exops_runspace::{Choice, Confirm, HostError};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH};
+use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -28,9 +31,13 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(fixture: &Fixture, token: &str) -> Self {
+        Self::with_host(fixture, token, HostInfo::NONE)
+    }
+
+    fn with_host(fixture: &Fixture, token: &str, host: HostInfo) -> Self {
         let url = format!("{}/PowerShell-LiveId?BasicAuthToOAuthConversion=true;PSVersion=7.0", fixture.base);
         let pool_id = Uuid::new_v4();
-        let config = ClientConfig { operation_timeout: 500, ..ClientConfig::new(&url, pool_id, Uuid::new_v4()) };
+        let config = ClientConfig { operation_timeout: 500, host, ..ClientConfig::new(&url, pool_id, Uuid::new_v4()) };
         Self {
             machine: ClientSession::new(config, Box::new(Uuid::new_v4)),
             client: fixture.client.clone(),
@@ -125,6 +132,10 @@ async fn remote_powershell_runs_commands() {
     assert!(errors[0].fully_qualified_error_id.starts_with("[Server=LAB01,RequestId="), "{}", errors[0].fully_qualified_error_id);
     assert!(errors[0].fully_qualified_error_id.ends_with("[FailureCategory=Cmdlet-ManagementObjectNotFoundException] 0,GetMailbox"));
 
+    let (output, errors, warnings, end) = session.run(Command::new("Get-Mixed")).await;
+    let named: Vec<bool> = errors.iter().zip(["'first'", "'second'"]).map(|(error, name)| error.message.contains(name)).collect();
+    assert_eq!((output.len(), named, warnings.len(), &*failure(end).message), (3, vec![true, true], 1, "cut short"));
+
     // Local stages, errors merged into the output, more output than one envelope holds.
     let mut request = PipelineRequest::from(Command::new("Get-Flood"));
     request.commands.push(Command::new("Select-Object").with("Property", PsObject::from_list(vec!["Alias".into()])));
@@ -156,7 +167,7 @@ async fn remote_powershell_runs_commands() {
         assert!(record.fully_qualified_error_id.starts_with("NamedParameterNotFound"), "{record:?}");
     }
     let record = failure(session.run(Command::new("Set-Mailbox").with("Identity", "a").with("Confirm", true)).await.3);
-    assert!(record.message.contains("cannot ask for confirmation"));
+    assert!(record.message.contains("nobody can answer"));
     assert!(failure(session.run(Command::new("Set-Panic")).await.3).message.contains("inside the server"));
     let record = failure(session.run(Command::new("Get-Busy")).await.3);
     assert_eq!(record.category, ErrorCategory::LimitsExceeded);
@@ -269,6 +280,107 @@ async fn a_shell_belongs_to_its_principal() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     fixture.finish().await;
     assert!(matches!(watch.await.unwrap(), ClientEvent::Broken(_) | ClientEvent::Closed));
+}
+
+/// What the client's host answers, and what the cmdlet gets.
+type AnswerRow = (Result<Value, Box<ErrorRecord>>, Result<usize, HostError>);
+
+/// Prompts travel to the client's host and back; none waits where nobody can answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn prompts_of_cmdlets() {
+    let fixture = Fixture::start().await;
+    let token = fixture.admin();
+    let mut session = Session::with_host(&fixture, &token, HostInfo::INTERACTIVE);
+    session.open().await;
+    let choices = ["&Yes", "&No"].map(|label| Choice { label: label.to_owned(), help: "help".to_owned() });
+    // A command that asks, begun; the host that it was given, and how it was told to ask.
+    let ask = |before: usize| {
+        let (runspace, choices) = (Arc::clone(&fixture.runspace), choices.clone());
+        tokio::spawn(async move {
+            while runspace.invocations().len() == before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let invocation = runspace.invocations().pop().unwrap();
+            assert_eq!(invocation.confirm, Confirm::Ask);
+            invocation.host.unwrap().prompt_for_choice("Confirm", "Really?", &choices, 0).await
+        })
+    };
+    let answers: [AnswerRow; 4] = [
+        (Ok(Value::I32(1)), Ok(1)),
+        (Ok(Value::I32(2)), Err(HostError::Cancelled)),
+        (Ok("yes".into()), Err(HostError::Cancelled)),
+        (
+            Err(Box::new(ErrorRecord::new("System.NotImplementedException", "no host", ErrorCategory::NotImplemented, "X"))),
+            Err(HostError::NotInteractive),
+        ),
+    ];
+    for (answer, expected) in answers {
+        let asking = ask(fixture.runspace.invocations().len());
+        let id = session.machine.invoke(&PipelineRequest::from(Command::new("Remove-Thing").with("Identity", "a")));
+        let ClientEvent::HostCall { pipeline: Some(asked), call } = session.event().await else { panic!("a host call") };
+        assert_eq!((asked, call.method, &call.parameters[1]), (id, HostMethod::PromptForChoice, &"Really?".into()));
+        // C-11: an answer to something that was not asked changes nothing.
+        let forged = HostResponse { call_id: call.call_id + 7, method: call.method, result: Ok(Value::I32(0)) };
+        session.machine.respond(Some(id), &forged);
+        session.machine.respond(Some(id), &HostResponse { call_id: call.call_id, method: call.method, result: answer });
+        let asking = async { asking.await.unwrap() };
+        tokio::pin!(asking);
+        let answered = loop {
+            tokio::select! {
+                answered = &mut asking => break answered,
+                () = session.turn() => {}
+            }
+        };
+        assert_eq!(answered, expected);
+        session.machine.stop(id);
+        assert_eq!(session.collect(id).await.3, PipelineEnd::Stopped);
+    }
+    // C-14: a stop and the end of the shell end the prompt.
+    for close in [false, true] {
+        let asking = ask(fixture.runspace.invocations().len());
+        let id = session.machine.invoke(&PipelineRequest::from(Command::new("Remove-Thing").with("Identity", "a")));
+        assert!(matches!(session.event().await, ClientEvent::HostCall { .. }));
+        if close {
+            session.machine.close();
+            while session.event().await != ClientEvent::Closed {}
+        } else {
+            session.machine.stop(id);
+            assert_eq!(session.collect(id).await.3, PipelineEnd::Stopped);
+        }
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), asking).await.unwrap().unwrap(), Err(HostError::Cancelled));
+    }
+
+    // Nobody there: refused before anything begins, with an entry; what need not ask runs.
+    let mut session = Session::new(&fixture, &token);
+    session.open().await;
+    let before = fixture.runspace.invocations().len();
+    for command in [Command::new("Remove-Thing").with("Identity", "a"), Command::new("Set-Mailbox").with("Confirm", true)] {
+        let record = failure(session.run(command).await.3);
+        assert_eq!(&*record.fully_qualified_error_id, "HostFunctionNotImplemented");
+        assert!(record.message.contains("-Confirm:$false"), "{}", record.message);
+    }
+    assert_eq!(fixture.runspace.invocations().len(), before);
+    assert!(fixture.entries().await.iter().rev().take(2).all(|entry| entry.outcome.as_ref().unwrap().ending.word() == "refused"));
+    assert_eq!(session.run(Command::new("Set-Mailbox").with("Identity", "a")).await.3, PipelineEnd::Completed);
+    let id = session.machine.invoke(&PipelineRequest::from(Command::new("Remove-Thing").with("Confirm", false)));
+    while fixture.runspace.invocations().len() < before + 2 {
+        session.turn().await;
+    }
+    assert_eq!(fixture.runspace.invocations().pop().unwrap().confirm, Confirm::Yes);
+    session.machine.stop(id);
+    // REST carries out what does not say -Confirm, and only tells what it would ask where it does.
+    let url = fixture.url();
+    for (parameters, expected) in
+        [(json!({"Identity": "a"}), Confirm::Yes), (json!({"Identity": "a", "Confirm": true}), Confirm::ReportOnly)]
+    {
+        let body = json!({"CmdletInput": {"CmdletName": "Remove-Thing", "Parameters": parameters}});
+        let request = fixture.client.post(&url).bearer_auth(&token).json(&body).timeout(Duration::from_millis(300));
+        assert!(request.send().await.unwrap_err().is_timeout());
+        let invocation = fixture.runspace.invocations().pop().unwrap();
+        assert_eq!(invocation.confirm, expected);
+        invocation.stop.stop();
+    }
+    fixture.finish().await;
 }
 
 fn envelope(action: &str, shell: &str) -> String {

@@ -96,6 +96,16 @@ async fn nobody_gets_in_without_a_good_token() {
         let answer = fixture.client.post(url).header(AUTHORIZATION, value).json(&body).send().await.unwrap();
         assert_eq!(answer.status(), 200);
     }
+    // The lever: a token is good for so many requests, the next one is too.
+    assert!(fixture.gateway.authenticator().limit_token_uses(std::num::NonZeroU32::new(2)));
+    let (first, second) = (fixture.admin(), fixture.admin());
+    for (token, status) in [(&first, 200), (&first, 200), (&first, 401), (&second, 200), (&first, 401), (&second, 200), (&second, 401)] {
+        let answer = fixture.invoke(token, "Get-Mailbox", json!({})).await;
+        assert_eq!(answer.status(), status);
+        assert!(status == 200 || answer.headers()["x-ms-diagnostics"].to_str().unwrap().contains("lever"));
+    }
+    fixture.gateway.authenticator().limit_token_uses(None);
+    assert_eq!(fixture.invoke(&first, "Get-Mailbox", json!({})).await.status(), 200);
     // J-09: over, skew included.
     fixture.clock.fetch_add(3_901_000, Ordering::Relaxed);
     let late = fixture.invoke(&good, "Get-Mailbox", json!({})).await;
@@ -198,6 +208,12 @@ async fn rest_errors() {
     assert!(missing["error"]["details"][0]["message"].as_str().unwrap().starts_with("Ex6F9304|Microsoft.Exchange"));
     assert_eq!(missing["error"]["@adminapi.warnings"], json!(["w"]));
 
+    // Errors in the middle and at the end: what came stands, with every text in order.
+    let mixed: Json = fixture.invoke(&token, "Get-Mixed", json!({})).await.json().await.unwrap();
+    let errors: Vec<_> = mixed["@adminapi.errors"].as_array().unwrap().iter().map(|e| e.as_str().unwrap()).collect();
+    assert_eq!((mixed["value"].as_array().unwrap().len(), &mixed["@adminapi.warnings"]), (3, &json!(["between"])));
+    assert!(errors.len() == 3 && errors[0].contains("'first'") && errors[1].contains("'second'") && errors[2] == "cut short", "{errors:?}");
+
     // Does not exist, is not granted, is not granted in this form.
     for (token, name) in [
         (&token, "Get-Nothing"),
@@ -238,7 +254,9 @@ async fn rest_errors() {
         .await
         .unwrap();
     assert_eq!(banner["sessionType"], "AutogenSession");
-    for body in ["", "{", "[]", "{\"CmdletInput\":{\"CmdletName\":5}}"] {
+    // J-12: a name that stands twice has two readings.
+    let twice = r#"{"CmdletInput":{"CmdletName":"Get-Mailbox","Parameters":{"Identity":"a","Identity":"b"}}}"#;
+    for body in ["", "{", "[]", "{\"CmdletInput\":{\"CmdletName\":5}}", twice] {
         let answer = post(&format!("/adminapi/beta/{ORGANIZATION}/InvokeCommand"), body).await.unwrap();
         assert_eq!(answer.status(), 400);
         assert_eq!(answer.json::<Json>().await.unwrap()["error"]["code"], "BadRequest");

@@ -1,0 +1,73 @@
+//! `--params`: parameters of a cmdlet as a JSON object, out of reach of any shell.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use exops_catalogue::Argument;
+use exops_psobject::{Base, PsObject, Value};
+use serde_json::Value as Json;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::io_reason;
+use crate::session::read;
+
+/// Longest JSON from standard input, in bytes.
+const LIMIT: u64 = 4 << 20;
+/// How the option is written.
+const FORM: &str =
+    "such as --params '{\"Identity\": \"ann\", \"EmailAddresses\": {\"Add\": [\"smtp:a@contoso.com\"]}}', --params @FILE or --params -";
+
+/// The arguments that `--params` gives: JSON itself, `@file`, or `-` for standard input.
+pub(crate) fn arguments(given: &str) -> Result<Vec<Argument>, Failure> {
+    let bytes = match given.strip_prefix('@') {
+        Some(file) => read(Path::new(file))?,
+        None if given == "-" => {
+            let mut bytes = Vec::new();
+            std::io::stdin()
+                .take(LIMIT)
+                .read_to_end(&mut bytes)
+                .map_err(|e| Failure::new(Exit::Unexpected, format!("standard input cannot be read: {}", io_reason(&e))))?;
+            bytes
+        }
+        None => given.as_bytes().to_vec(),
+    };
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    match serde_json::from_slice(text) {
+        Ok(Json::Object(map)) => {
+            let argument = |(name, value): (String, Json)| Argument {
+                name: Some(name.strip_prefix('-').map(str::to_owned).unwrap_or(name)),
+                value: Some(parameter(value)),
+                glued: true,
+            };
+            Ok(map.into_iter().map(argument).collect())
+        }
+        Ok(_) => Err(Failure::usage("--params is JSON, but no object of parameters and their values").hint(FORM)),
+        Err(e) => Err(Failure::usage(format!("--params is no JSON: {e}")).hint(FORM)),
+    }
+}
+
+/// A JSON object is a hashtable, as `@{…}` is.
+fn parameter(json: Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(b) => Value::Bool(b),
+        Json::String(text) => text.into(),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(n), _) => i32::try_from(n).map_or(Value::I64(n), Value::I32),
+            (None, Some(n)) => Value::Double(n),
+            (None, None) => number.to_string().into(),
+        },
+        Json::Array(items) => PsObject::from_list(items.into_iter().map(parameter).collect()).into(),
+        Json::Object(map) => {
+            let entries = map.into_iter().map(|(name, value)| (name.into(), parameter(value))).collect();
+            hashtable(entries)
+        }
+    }
+}
+
+/// A `System.Collections.Hashtable`.
+pub(crate) fn hashtable(entries: Vec<(Value, Value)>) -> Value {
+    let type_names = ["System.Collections.Hashtable".into(), "System.Object".into()];
+    PsObject { type_names: type_names.into(), base: Base::Dictionary(entries), ..PsObject::default() }.into()
+}

@@ -1,0 +1,300 @@
+//! `New-Mailbox` for mailboxes that nobody signs in to, and `Remove-Mailbox`.
+
+use exops_audit::Ending;
+use exops_psobject::Value;
+use exops_runspace::Ended;
+use exops_store::{Change, Object, Removal, Row, StoreError};
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+use crate::change::{Done, changes, in_scope, is_alias, outcome, put, seconds};
+use crate::nouns::{Noun, Property, noun, nouns};
+use crate::organization::{Entity, Organization};
+use crate::output::Flow;
+use crate::seed::{dn, escape_dn};
+use crate::values::{fold, from_client, is_smtp_address};
+use crate::{FOREST, Run};
+
+/// Parameters of `New-Mailbox`.
+pub(crate) const NEW: [&str; 15] = [
+    "Name",
+    "Shared",
+    "Room",
+    "Equipment",
+    "Alias",
+    "DisplayName",
+    "PrimarySmtpAddress",
+    "FirstName",
+    "LastName",
+    "Initials",
+    "Office",
+    "Phone",
+    "ResourceCapacity",
+    "WhatIf",
+    "Confirm",
+];
+/// Parameters of `Remove-Mailbox`. Nothing is kept behind a removed mailbox, so both ways of removing are one.
+pub(crate) const REMOVE: [&str; 5] = ["Identity", "Force", "PermanentlyDelete", "WhatIf", "Confirm"];
+
+/// The kinds that it makes, by switch; also values of `Set-Mailbox -Type`.
+const KINDS: [&str; 3] = ["Shared", "Room", "Equipment"];
+/// Parameters that fill the property of their name.
+const TEXTS: [&str; 6] = ["DisplayName", "FirstName", "LastName", "Initials", "Office", "Phone"];
+/// Longest name and alias.
+const NAME_CHARS: usize = 64;
+const GIB: u64 = 1 << 30;
+const ADMINISTRATIVE_GROUP: &str = "/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)";
+
+/// What names a new recipient.
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) alias: String,
+    /// Primary address.
+    pub(crate) primary: String,
+    /// Proxy addresses with their prefixes.
+    pub(crate) addresses: Vec<String>,
+    /// The alias in the default domain.
+    pub(crate) own: String,
+}
+
+impl Run {
+    pub(crate) async fn new_mailbox(&self) -> Flow {
+        self.need_intent()?;
+        let Some(mailbox) = noun("Mailbox") else { return Ok(()) };
+        match self.draft(mailbox).await {
+            Ok(entity) => self.create(mailbox, entity).await,
+            Err(end) => Err(self.close_entry(end).await),
+        }
+    }
+
+    /// Stores a new object and shows it.
+    pub(crate) async fn create(&self, kind: &'static Noun, entity: Entity) -> Flow {
+        let organization = self.organization();
+        let name = organization.canonical_name(&entity);
+        let blank = Entity { values: Map::new(), ..entity.clone() };
+        let mut changed = changes(organization, kind, &blank, &entity);
+        changed.iter_mut().for_each(|change| change.old.clear());
+        if !in_scope(organization, kind, &self.permit.obligations().write_scopes, &entity) {
+            return self.reject(self.origin().out_of_scope(&name)).await;
+        }
+        let row = match organization.rows(&entity) {
+            Ok(row) => row,
+            Err(error) => return Err(self.terminate(self.origin().storage(&error)).await),
+        };
+        if !self.agreed(format!("Creating {} \"{name}\".", kind.name.to_lowercase())).await? {
+            return Ok(());
+        }
+        let outcome = outcome(self.invocation.intent, self.origin(), Ending::Succeeded, &name, changed);
+        match self.store().change_object(entity.id, move |_| Change { object: Some(row), outcome, answer: () }).await {
+            Ok(()) => self.show(&entity, kind).await,
+            Err(StoreError::IdentityTaken { kind, value, owner }) => self.reject(self.taken(&kind, &value, owner).await).await,
+            Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
+        }
+    }
+
+    pub(crate) async fn remove_mailbox(&self) -> Flow {
+        self.need_intent()?;
+        self.remove("Mailbox", "removes it with everything in it").await
+    }
+
+    /// Removes an object of a noun and every reference to it.
+    pub(crate) async fn remove(&self, name: &str, effect: &str) -> Flow {
+        let (Some(kind), Some(identity)) = (noun(name), self.identity()) else {
+            let record = self.origin().conversion("Identity", "", "an identity", "It must name an object.");
+            return Err(self.terminate(record).await);
+        };
+        let entity = match self.resolve(kind, &identity).await {
+            Ok(Ok(entity)) => entity,
+            Ok(Err(record)) => return self.reject(record).await,
+            Err(end) => return Err(self.close_entry(end).await),
+        };
+        let name = self.organization().canonical_name(&entity);
+        if !self.agreed(format!("Removing {} Identity:\"{name}\" {effect}.", kind.name.to_lowercase())).await? {
+            return Ok(());
+        }
+        let references: std::collections::BTreeSet<_> =
+            nouns().iter().flat_map(|n| &n.properties).filter(|p| p.reference).map(|p| p.name.to_string()).collect();
+        let text = fold(self.organization().text(&entity, "Name"));
+        let removing = Removing {
+            directory: self.directory.clone(),
+            origin: self.origin().clone(),
+            intent: self.invocation.intent,
+            scopes: self.permit.obligations().write_scopes.clone(),
+            kind,
+            identity,
+            text: text.clone(),
+        };
+        let references = references.into_iter().collect();
+        let done =
+            self.store().remove_object(entity.id, references, text, move |object, holders| removing.decide(object.as_ref(), &holders));
+        match done.await {
+            Ok(Done::Rejected(record)) => self.output.error(record).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
+        }
+    }
+
+    /// A parameter's text, if it has any.
+    pub(crate) fn said(&self, parameter: &str) -> Option<String> {
+        let text = self.command.argument(parameter).map(Value::display).unwrap_or_default().trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Name, alias and addresses of a new recipient: what was said, else made from the name.
+    pub(crate) async fn named(&self) -> Flow<Named> {
+        let invalid = |text: String| Ended::Failed(self.origin().validation(text));
+        let name = self.said("Name").unwrap_or_default();
+        if name.is_empty() || name.chars().count() > NAME_CHARS || name.chars().any(char::is_control) {
+            return Err(invalid(format!("The name \"{name}\" is not valid: it must have 1 to {NAME_CHARS} characters.")));
+        }
+        let alias = self.said("Alias").unwrap_or_else(|| alias_of(&name));
+        if alias.chars().count() > NAME_CHARS || !is_alias(&alias) {
+            return Err(invalid(format!("The alias \"{alias}\" is not valid. Give one of letters, digits and inner dots with -Alias.")));
+        }
+        let domains = self.domains().await?;
+        let default = domains.iter().find(|d| d.default).map(|d| d.name.clone()).unwrap_or_default();
+        let own = format!("{alias}@{default}");
+        let primary = self.said("PrimarySmtpAddress").unwrap_or_else(|| own.clone());
+        let domain = primary.rsplit_once('@').map(|(_, domain)| domain.to_lowercase()).unwrap_or_default();
+        if !is_smtp_address(&primary) {
+            let reason = "It must be an SMTP address such as desk@contoso.com.";
+            return Err(Ended::Failed(self.origin().conversion(
+                "PrimarySmtpAddress",
+                &primary,
+                "Microsoft.Exchange.Data.SmtpAddress",
+                reason,
+            )));
+        }
+        if !domains.iter().any(|d| d.name == domain) {
+            return Err(Ended::Failed(self.origin().foreign_domain(&domain, &primary, &name)));
+        }
+        let mut addresses = vec![format!("SMTP:{primary}")];
+        if !own.eq_ignore_ascii_case(&primary) {
+            addresses.push(format!("smtp:{own}"));
+        }
+        Ok(Named { name, alias, primary, addresses, own })
+    }
+
+    /// The new mailbox, with everything that was not said filled in.
+    async fn draft(&self, mailbox: &'static Noun) -> Flow<Entity> {
+        let kind = KINDS.into_iter().find(|kind| self.command.flag(kind));
+        let Some(variant) = mailbox.variants.iter().find(|v| Some(&*v.value) == kind) else {
+            let text = "Only mailboxes with -Shared, -Room or -Equipment are made here. Nothing was carried out.".to_owned();
+            return Err(Ended::Failed(self.origin().not_supported(text)));
+        };
+        let Named { name, alias, primary, addresses, own } = self.named().await?;
+        let (id, exchange, external) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+        let simple = exchange.simple().to_string();
+        let now = seconds(self.origin().time);
+        let mut entity = Entity { id, noun: mailbox, values: Map::new() };
+        let root = self.organization().text(&entity, "OrganizationalUnitRoot").to_owned();
+        let values = json!({
+            "Name": name, "DisplayName": name, "Alias": alias, "Guid": id, "ExchangeGuid": exchange, "ExternalDirectoryObjectId": external,
+            "PrimarySmtpAddress": primary, "EmailAddresses": addresses, "UserPrincipalName": own,
+            "DistinguishedName": distinguished_name(&name, &root),
+            "LegacyExchangeDN": legacy_dn(id, &alias),
+            "ServerLegacyDN": format!("{ADMINISTRATIVE_GROUP}/cn=Configuration/cn=Servers/cn=eurpr00mb0001"),
+            "SamAccountName": format!("${}", simple.get(..16).unwrap_or_default()),
+            "NetID": simple.get(16..).unwrap_or_default().to_uppercase(),
+            "IssueWarningQuota": 49 * GIB, "ProhibitSendQuota": 99 * GIB / 2, "ProhibitSendReceiveQuota": 50 * GIB,
+            "WhenCreated": now, "WhenChanged": now,
+        });
+        if let Json::Object(values) = values {
+            entity.values = values;
+        }
+        for (name, value) in &variant.sets {
+            put(&mut entity, name, Some(value.clone()).filter(|v| !v.is_null()));
+        }
+        for parameter in TEXTS.into_iter().filter(|p| self.said(p).is_some()) {
+            self.fill(&mut entity, mailbox.property(parameter), parameter)?;
+        }
+        if kind == Some("Room") {
+            self.fill(&mut entity, mailbox.property("ResourceCapacity"), "ResourceCapacity")?;
+        }
+        Ok(entity)
+    }
+
+    /// Puts a parameter's value into the property of its name, by the property's rules where the noun has it.
+    pub(crate) fn fill(&self, entity: &mut Entity, property: Option<&Property>, parameter: &str) -> Flow {
+        let Some(value) = self.command.argument(parameter).filter(|v| !v.is_null()) else { return Ok(()) };
+        let json = match property {
+            Some(property) => from_client(property, &property.kind, value)
+                .map_err(|reason| self.conversion(parameter, value, &property.kind.name, &reason))?,
+            None => value.display().trim().into(),
+        };
+        put(entity, parameter, Some(json));
+        Ok(())
+    }
+}
+
+/// The DN of a recipient in the organisation's unit.
+pub(crate) fn distinguished_name(name: &str, root: &str) -> String {
+    format!("CN={},OU={root},OU=Microsoft Exchange Hosted Organizations,{}", escape_dn(name), dn(FOREST))
+}
+
+pub(crate) fn legacy_dn(id: Uuid, alias: &str) -> String {
+    format!("{ADMINISTRATIVE_GROUP}/cn=Recipients/cn={}-{alias}", id.simple())
+}
+
+/// A name as an alias: no spaces, `?` for what an alias cannot have.
+fn alias_of(name: &str) -> String {
+    let kept = name.chars().filter(|c| !c.is_whitespace());
+    let text: String = kept.map(|c| if is_alias(c.encode_utf8(&mut [0; 4])) || c == '.' { c } else { '?' }).collect();
+    text.split('.').filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
+}
+
+/// Everything that a removal's decision needs.
+struct Removing {
+    directory: crate::Directory,
+    origin: crate::errors::Origin,
+    intent: Option<exops_audit::IntentId>,
+    scopes: Vec<exops_filter::Filter>,
+    kind: &'static Noun,
+    identity: String,
+    /// The folded name by which others refer to it.
+    text: String,
+}
+
+impl Removing {
+    fn decide(self, object: Option<&Object>, holders: &[Object]) -> Removal<Done> {
+        let organization = &self.directory.0.organization;
+        let refused = |object: &str, record: Box<exops_psobject::ErrorRecord>| Removal {
+            remove: false,
+            changed: Vec::new(),
+            outcome: outcome(self.intent, &self.origin, Ending::Failed(record.message.to_string()), object, Vec::new()),
+            answer: Done::Rejected(record),
+        };
+        let entity = match object.map(Entity::read).transpose() {
+            Ok(Some(entity)) if entity.noun.name == self.kind.name => entity,
+            Ok(_) => return refused(&self.identity, self.origin.not_found(&self.identity)),
+            Err(error) => return refused(&self.identity, self.origin.storage(&error)),
+        };
+        let name = organization.canonical_name(&entity);
+        if !in_scope(organization, self.kind, &self.scopes, &entity) {
+            return refused(&name, self.origin.out_of_scope(&name));
+        }
+        let changed = match holders.iter().map(|holder| self.without(organization, holder)).collect::<Result<_, _>>() {
+            Ok(changed) => changed,
+            Err(error) => return refused(&name, self.origin.storage(&error)),
+        };
+        let gone = Entity { values: Map::new(), ..entity.clone() };
+        let mut changes = changes(organization, self.kind, &entity, &gone);
+        changes.iter_mut().for_each(|change| change.new.clear());
+        let outcome = outcome(self.intent, &self.origin, Ending::Succeeded, &name, changes);
+        Removal { remove: true, changed, outcome, answer: Done::Changed }
+    }
+
+    /// An object without its references to the one that goes.
+    fn without(&self, organization: &Organization, holder: &Object) -> Result<Row, StoreError> {
+        let mut holder = Entity::read(holder)?;
+        let is_it = |json: &Json| json.as_str().is_some_and(|name| fold(name) == self.text);
+        for property in holder.noun.properties.iter().filter(|p| p.reference) {
+            match holder.values.get_mut(&*property.name) {
+                Some(Json::Array(items)) => items.retain(|item| !is_it(item)),
+                Some(json) if is_it(json) => *json = Json::Null,
+                _ => {}
+            }
+        }
+        organization.rows(&holder)
+    }
+}

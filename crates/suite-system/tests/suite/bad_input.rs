@@ -1,0 +1,190 @@
+//! Bad input at command level: each row is one thing that a person gives wrong, with the exit code and what the message
+//! must say: what failed, with which value, and what to do.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use exops_auth::{Identity, issue, pem, pfx};
+use secrecy::ExposeSecret as _;
+
+use crate::cli::{Prepared, now, says};
+use crate::program::{Home, openssl};
+
+const DAY: i64 = 86_400;
+
+/// A file in a home.
+fn file(home: &Home, name: &str, content: &[u8]) -> String {
+    let path = home.path().join(name);
+    fs::write(&path, content).expect("a file");
+    path.to_string_lossy().into_owned()
+}
+
+fn identity(subject: &str, begins: i64) -> Identity {
+    issue::self_signed(subject, 10, begins).expect("a certificate")
+}
+
+fn pem_file(home: &Home, name: &str, identity: &Identity) -> String {
+    file(home, name, pem::write_identity(identity).expose_secret().as_bytes())
+}
+
+#[test]
+fn key_files() {
+    let prepared = Prepared::new(&["Exchange Administrator"]);
+    let home = &prepared.lab.home;
+    let protected = pfx::write(&identity("CN=protected", now()), Some(&"correct horse".into())).expect("a PFX");
+    let protected = file(home, "protected.pfx", protected.expose_secret());
+    let (empty, wrong) = (file(home, "empty", b""), file(home, "wrong", b"wrong horse\n"));
+    let expired = pem_file(home, "expired.pem", &identity("CN=expired", now() - 100 * DAY));
+    let early = pem_file(home, "early.pem", &identity("CN=early", now() + 100 * DAY));
+    let key_only = openssl(&["genrsa", "2048"]);
+    let other_key = file(home, "other-key.pem", (identity("CN=first", now()).certificate.to_pem() + &key_only).as_bytes());
+    let path = |name: &str| home.path().join(name).to_string_lossy().into_owned();
+    let (ec_key, ec) = (path("ec.key"), path("ec.crt"));
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-noenc",
+        "-subj",
+        "/CN=ec",
+        "-keyout",
+        &ec_key,
+        "-out",
+        &ec,
+    ]);
+    let both = fs::read_to_string(&ec).expect("a certificate") + &fs::read_to_string(&ec_key).expect("a key");
+    let elliptic = file(home, "elliptic.pem", both.as_bytes());
+    let folder = path("a-folder");
+    fs::create_dir(&folder).expect("a folder");
+
+    let public = path("registered.pem");
+    let table: &[(&[&str], i32, &[&str])] = &[
+        (&[&protected], 4, &["protected.pfx", "protected by a password", "--certificate-password-file"]),
+        (&[&protected, "--certificate-password-file", &wrong], 4, &["protected.pfx", "the password is wrong"]),
+        (&[&protected, "--certificate-password-file", &empty], 4, &["protected.pfx", "password"]),
+        (&[&protected, "--certificate-password-file", "/nonexistent/password"], 4, &["/nonexistent/password", "no such file"]),
+        (&[&expired], 9, &["CN=expired", "expired", "exops cert new"]),
+        (&[&early], 9, &["CN=early", "is valid from", "clock"]),
+        (&[&other_key], 4, &["other-key.pem", "does not belong to the certificate CN=first"]),
+        (&[&elliptic], 4, &["elliptic.pem", "elliptic-curve", "RSA"]),
+        (&[&public], 4, &["registered.pem", "no private key"]),
+        (&[&empty], 4, &["empty", "neither PEM nor PKCS#12"]),
+        (&[&folder], 4, &["a-folder", "is a directory"]),
+        (&["/nonexistent/key.pfx"], 4, &["/nonexistent/key.pfx", "no such file"]),
+        // It has no end, and does not tell its size.
+        (&["/dev/zero"], 4, &["/dev/zero", "more than 4 MB"]),
+    ];
+    for (words, exit, parts) in table {
+        let run = prepared.connect(&[&["--certificate-file-path"], *words].concat());
+        assert_eq!(run.code, *exit, "{words:?}: {}", run.stderr);
+        says(&run, parts);
+        assert!(!run.stderr.contains("horse"), "a password is in the message: {}", run.stderr);
+    }
+    assert!(!home.path().join("profiles").exists(), "a connection that failed was saved");
+
+    // A key that others can read still works, and is told of.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let exported = path("exported.pem");
+        home.exops(&["cert", "export", &prepared.thumbprint, "--out", &exported]).exits(0);
+        assert_eq!(fs::metadata(&exported).expect("the file").permissions().mode() & 0o777, 0o600);
+        assert!(prepared.connect(&["--certificate-file-path", &exported]).exits(0).stderr.is_empty());
+        fs::set_permissions(&exported, fs::Permissions::from_mode(0o644)).expect("permissions");
+        let told = prepared.connect(&["--certificate-file-path", &exported]).exits(0);
+        assert!(
+            told.stderr.contains("others than you may read the private key in") && told.stderr.contains("chmod 600"),
+            "{}",
+            told.stderr
+        );
+    }
+}
+
+#[test]
+fn configuration_places_and_output() {
+    let prepared = Prepared::connected();
+    let home = &prepared.lab.home;
+    let profiles: PathBuf = home.path().join("profiles");
+    let good = fs::read_to_string(profiles.join("default.toml")).expect("the profile");
+    let write = |name: &str, text: &[u8]| fs::write(profiles.join(format!("{name}.toml")), text).expect("a profile");
+    write("broken", b"[[[");
+    write("unknown", format!("colour = \"red\"\n{good}").as_bytes());
+    write("nested", good.replace("kind = \"lab\"", "kind = \"lab\"\ncolour = 1").as_bytes());
+    write("binary", b"\xff\xfe");
+    let data = prepared.lab.data().to_string_lossy().into_owned();
+    let table: &[(&[&str], i32, &[&str])] = &[
+        (&["--profile", "broken", "run", "Get-Mailbox"], 1, &["broken.toml", "connect again"]),
+        (&["--profile", "unknown", "run", "Get-Mailbox"], 1, &["unknown.toml", "unknown field `colour`"]),
+        (&["--profile", "nested", "status"], 1, &["nested.toml", "unknown field `colour`"]),
+        (&["--profile", "binary", "status"], 1, &["binary.toml", "utf-8"]),
+        (&["--profile", "../default", "status"], 2, &["'../default'", "letters, digits"]),
+        (&["--profile", "absent", "explain", "Get-Mailbox"], 4, &["no profile 'absent'", "exops connect"]),
+        (&["run", "Get-Mailbox", "-o", "xml"], 2, &["'xml'", "one of table, list, json, jsonl, csv, yaml, clixml"]),
+        (&["run", "Get-Mailbox", "--params", "{x"], 2, &["--params is no JSON", "--params @FILE"]),
+        (&["run", "Get-Mailbox", "--params", "[1]"], 2, &["no object", "--params @FILE"]),
+        (&["run", "Get-Mailbox", "--params", "@/nonexistent"], 1, &["/nonexistent", "no such file"]),
+        (&["run", "Get-Mailbox", "--require-tenant", "fabrikam.com"], 2, &["contoso.onmicrosoft.com", "'fabrikam.com'", "--profile"]),
+        // Pasted from a document.
+        (&["run", "Get-Mailbox", "\u{2013}ResultSize", "5"], 2, &["typographic dash", "keyboard"]),
+        (&["run", "Get-Mailbox", "\u{201c}Ann Beebe\u{201d}"], 2, &["typographic quote", "keyboard"]),
+        (&["run", "Get-Mailbox", "-ResultSize", "some"], 3, &["some"]),
+        (&["explain", "Get-Mailbx"], 2, &["'Get-Mailbx'", "did you mean Get-Mailbox?"]),
+        (&["explain", "Get-Mailbox", "-Parameter", "ResultSiez"], 2, &["'ResultSiez'", "did you mean -ResultSize?"]),
+        (&["cert", "show", "0A1B"], 2, &["'0A1B'", "40"]),
+        (
+            &["cert", "remove", "0000000000000000000000000000000000000000"],
+            9,
+            &["0000000000000000000000000000000000000000", "exops cert list"],
+        ),
+        (&["cert", "import", &data], 4, &["is a directory"]),
+        (&["disconnect", "--profile", "a/b"], 2, &["'a/b'"]),
+    ];
+    for (words, exit, parts) in table {
+        let run = home.exops(words);
+        assert_eq!(run.code, *exit, "{words:?}: {}", run.stderr);
+        assert!(run.stderr.contains("error: "), "{words:?}: {}", run.stderr);
+        for part in *parts {
+            assert!(run.stderr.contains(part), "{words:?}: {part:?} is missing in:\n{}", run.stderr);
+        }
+    }
+    // A variable that is set to nothing is not set.
+    let status = home.command(&["status"]).env("EXOPS_OUTPUT", "").env("EXOPS_PROFILE", "").env("EXOPS_APP_ID", "").output();
+    assert!(status.is_ok_and(|o| o.status.success()), "empty variables");
+    // A home that cannot be used.
+    for words in [&["cert", "new"][..], &["lab", "up", "--listen", "127.0.0.1:0"]] {
+        let run = home.command(words).env("EXOPS_HOME", "/dev/null/home").output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.code() == Some(1) && stderr.contains("/dev/null/home") && stderr.contains("hint: "), "{stderr}");
+    }
+    // A full disk behind standard output.
+    #[cfg(target_os = "linux")]
+    for words in [&["run", "Get-Mailbox"][..], &["status"], &["--help"], &["cert", "list"], &["completion", "bash"]] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let run = home.command(words).stdout(Stdio::from(full)).output().expect("it runs");
+        assert_eq!(run.status.code(), Some(1), "{words:?}");
+        assert!(String::from_utf8_lossy(&run.stderr).contains("standard output cannot be written: no space left"), "{words:?}");
+    }
+}
+
+/// L-02, I-08: what a service sends cannot command the terminal, nor look like a message of ours.
+#[test]
+fn text_of_a_service() {
+    let prepared = Prepared::connected();
+    let hostile = "\u{1b}[2J\u{9b}31m\r\nerror: gone\u{202e}";
+    prepared.lab.exops(&["lab", "app", "create", "--name", hostile]).exits(0);
+    let list = prepared.lab.exops(&["lab", "app", "list"]).exits(0).stdout;
+    assert_eq!(list.lines().count(), 2, "{list:?}");
+    let address = "ann.beebe@contoso.onmicrosoft.com";
+    prepared.run(&["Set-Mailbox", address, "-CustomAttribute3", hostile]).exits(0);
+    for format in ["table", "list"] {
+        let shown = prepared.run(&["Get-Mailbox", address, "-o", format, "--select", "CustomAttribute3"]).exits(0).stdout;
+        assert!(!shown.contains(['\u{1b}', '\u{9b}', '\r', '\u{202e}']) && shown.contains("error: gone"), "{shown:?}");
+    }
+    let absent = prepared.run(&["Get-Mailbox", hostile]).exits(3);
+    assert!(!absent.stderr.contains(['\u{1b}', '\u{9b}', '\r', '\u{202e}']), "{:?}", absent.stderr);
+    assert!(absent.stderr.lines().all(|l| !l.starts_with("error: gone")), "{:?}", absent.stderr);
+}
