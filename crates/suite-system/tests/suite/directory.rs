@@ -527,6 +527,100 @@ async fn references_prefixes_orders_and_views() {
     assert!(found.len() > 150 && start.elapsed() < Duration::from_secs(10), "{} {:?}", found.len(), start.elapsed());
 }
 
+/// Values for a parameter of Set-Mailbox on Ann Beebe, each with what its property then shows in canonical form. The last ones put
+/// things back where a later parameter needs them so.
+pub(crate) fn mailbox_values(parameter: &str, form: &Form) -> Vec<(Value, Json)> {
+    let list = |items: &[&str]| Value::from(PsObject::from_list(items.iter().map(|i| Value::from(*i)).collect()));
+    let amend = |add: &str, remove: &str| {
+        let entries = vec![("Add".into(), list(&[add])), ("remove".into(), remove.into())];
+        Value::from(PsObject { base: Base::Dictionary(entries), ..PsObject::default() })
+    };
+    let address = "ann.beebe@contoso.onmicrosoft.com";
+    match (parameter, form) {
+        ("Type", _) => vec![
+            ("shared".into(), json!("SharedMailbox")),
+            ("Room".into(), json!("RoomMailbox")),
+            ("Equipment".into(), json!("EquipmentMailbox")),
+            ("Regular".into(), json!("UserMailbox")),
+        ],
+        ("Alias", _) => vec![("ann.b+1".into(), json!("ann.b+1")), ("ann.beebe".into(), json!("ann.beebe"))],
+        ("EmailAddresses", _) => vec![
+            (
+                list(&[address, "ann.x@contoso.com", "X500:/o=Old/cn=ann"]),
+                json!([format!("SMTP:{address}"), "smtp:ann.x@contoso.com", "X500:/o=Old/cn=ann"]),
+            ),
+            (
+                amend("ann@contoso.com", "smtp:ANN.X@contoso.com"),
+                json!([format!("SMTP:{address}"), "X500:/o=Old/cn=ann", "smtp:ann@contoso.com"]),
+            ),
+            (
+                amend("SMTP:first@contoso.com", "x500:/o=old/cn=ann"),
+                json!([format!("smtp:{address}"), "smtp:ann@contoso.com", "SMTP:first@contoso.com"]),
+            ),
+            (format!("SMTP:{address}").into(), json!([format!("SMTP:{address}")])),
+        ],
+        ("WindowsEmailAddress", _) => {
+            vec![("ann@contoso.com".into(), json!("ann@contoso.com")), (address.into(), json!(address))]
+        }
+        ("ForwardingAddress", _) => vec![("payrollaccess".into(), json!("Payroll Access")), (Value::Null, Json::Null)],
+        ("GrantSendOnBehalfTo", _) => vec![
+            (list(&["payrollaccess", "Laser Cutter"]), json!(["Payroll Access", "Laser Cutter"])),
+            (amend("board@contoso.com", "Payroll Access"), json!(["Laser Cutter", "Board"])),
+            (Value::Null, json!([])),
+        ],
+        ("RetentionPolicy", _) => vec![(Value::Null, Json::Null), ("default mrm policy".into(), json!("Default MRM Policy"))],
+        ("AddressBookPolicy", _) => vec![(Value::Null, Json::Null)],
+        ("AuditAdmin" | "AuditDelegate" | "AuditOwner", _) => vec![
+            (list(&["update", "HardDelete"]), json!(["Update", "HardDelete"])),
+            (amend("SoftDelete", "HardDelete"), json!(["Update", "SoftDelete"])),
+            ("None".into(), json!([])),
+        ],
+        ("AuditLogAgeLimit", _) => vec![
+            ("30.12:00:00".into(), json!("30.12:00:00")),
+            (60.into(), json!("60.00:00:00")),
+            (Value::TimeSpan(TimeSpan(864_000_000_000)), json!("1.00:00:00")),
+        ],
+        ("LitigationHoldDate", _) => {
+            vec![("2026-11-01T00:00:00Z".into(), json!("2026-11-01T00:00:00.0000000Z")), (Value::Null, Json::Null)]
+        }
+        (_, Form::List(_)) => vec![
+            (list(&["a", "Grüße <&>"]), json!(["a", "Grüße <&>"])),
+            (amend("c", "A"), json!(["Grüße <&>", "c"])),
+            ("one".into(), json!(["one"])),
+            (Value::Null, json!([])),
+        ],
+        (_, Form::UnlimitedNumber) => vec![(250.into(), json!("250")), ("unlimited".into(), json!("Unlimited"))],
+        (_, Form::Text) => vec![("Grüße <&> \"ü\"".into(), json!("Grüße <&> \"ü\"")), ("second".into(), json!("second"))],
+        (_, Form::Bool) => vec![(true.into(), json!(true)), (false.into(), json!(false))],
+        (_, Form::UnlimitedSize) => {
+            vec![
+                ("49.75GB".into(), json!("49.75 GB (53,418,655,744 bytes)")),
+                ("49.5 GB (53,150,220,288 bytes)".into(), json!("49.5 GB (53,150,220,288 bytes)")),
+            ]
+        }
+        (_, Form::Object) => vec![("Bob@Fabrikam.example".into(), json!("smtp:Bob@Fabrikam.example")), (Value::Null, Json::Null)],
+        (_, other) => panic!("{parameter}: no values for {other:?}"),
+    }
+}
+
+/// Address of the group whose settings are changed.
+pub(crate) const PAYROLL: &str = "payrollaccess@contoso.onmicrosoft.com";
+
+/// A value for a parameter of Set-DistributionGroup on that group, with what its property then shows. `now` is what a boolean is.
+pub(crate) fn group_value(parameter: &str, form: &Form, now: bool) -> (Value, Json) {
+    match (parameter, form) {
+        ("Alias", _) => ("pay.roll".into(), json!("pay.roll")),
+        ("EmailAddresses", _) => (list([PAYROLL, "pay@contoso.com"]), json!([format!("SMTP:{PAYROLL}"), "smtp:pay@contoso.com"])),
+        ("WindowsEmailAddress", _) => (PAYROLL.into(), json!(PAYROLL)),
+        ("ManagedBy" | "GrantSendOnBehalfTo", _) => (list(["ann.beebe", "Laser Cutter"]), json!(["Ann Beebe", "Laser Cutter"])),
+        ("MemberJoinRestriction", _) => ("approvalrequired".into(), json!("ApprovalRequired")),
+        ("MemberDepartRestriction", _) => ("closed".into(), json!("Closed")),
+        (_, Form::Bool) => ((!now).into(), json!(!now)),
+        (_, Form::List(_)) => (list(["a", "b"]), json!(["a", "b"])),
+        _ => ("Grüße <&>".into(), json!("Grüße <&>")),
+    }
+}
+
 #[tokio::test]
 async fn every_served_parameter_changes_what_is_read_back_after_a_restart() {
     let mut organisation = Organisation::seeded().await;
@@ -534,11 +628,6 @@ async fn every_served_parameter_changes_what_is_read_back_after_a_restart() {
     let parameters: Vec<_> = Directory::served_parameters("Set-Mailbox").unwrap().into_iter().filter(|p| *p != "Identity").collect();
     assert!(parameters.len() >= 48);
     let ann = || command("Get-Mailbox").with("Identity", "ann.beebe@contoso.onmicrosoft.com");
-    let list = |items: &[&str]| Value::from(PsObject::from_list(items.iter().map(|i| Value::from(*i)).collect()));
-    let amend = |add: &str, remove: &str| {
-        let entries = vec![("Add".into(), list(&[add])), ("remove".into(), remove.into())];
-        Value::from(PsObject { base: Base::Dictionary(entries), ..PsObject::default() })
-    };
     for parameter in parameters {
         // The one that names no property and changes nothing: there are no inactive mailboxes.
         if parameter == "InactiveMailbox" {
@@ -551,72 +640,7 @@ async fn every_served_parameter_changes_what_is_read_back_after_a_restart() {
         let shown = if parameter == "Type" { "RecipientTypeDetails" } else { parameter };
         let before = organisation.read(ann()).await.remove(0);
         let property = mailbox.property(shown).unwrap();
-        let address = "ann.beebe@contoso.onmicrosoft.com";
-        let cases: Vec<(Value, Json)> = match (parameter, &property.kind.form) {
-            ("Type", _) => vec![
-                ("shared".into(), json!("SharedMailbox")),
-                ("Room".into(), json!("RoomMailbox")),
-                ("Equipment".into(), json!("EquipmentMailbox")),
-                ("Regular".into(), json!("UserMailbox")),
-            ],
-            ("Alias", _) => vec![("ann.b+1".into(), json!("ann.b+1")), ("ann.beebe".into(), json!("ann.beebe"))],
-            ("EmailAddresses", _) => vec![
-                (
-                    list(&[address, "ann.x@contoso.com", "X500:/o=Old/cn=ann"]),
-                    json!([format!("SMTP:{address}"), "smtp:ann.x@contoso.com", "X500:/o=Old/cn=ann"]),
-                ),
-                (
-                    amend("ann@contoso.com", "smtp:ANN.X@contoso.com"),
-                    json!([format!("SMTP:{address}"), "X500:/o=Old/cn=ann", "smtp:ann@contoso.com"]),
-                ),
-                (
-                    amend("SMTP:first@contoso.com", "x500:/o=old/cn=ann"),
-                    json!([format!("smtp:{address}"), "smtp:ann@contoso.com", "SMTP:first@contoso.com"]),
-                ),
-                (format!("SMTP:{address}").into(), json!([format!("SMTP:{address}")])),
-            ],
-            ("WindowsEmailAddress", _) => {
-                vec![("ann@contoso.com".into(), json!("ann@contoso.com")), (address.into(), json!(address))]
-            }
-            ("ForwardingAddress", _) => vec![("payrollaccess".into(), json!("Payroll Access")), (Value::Null, Json::Null)],
-            ("GrantSendOnBehalfTo", _) => vec![
-                (list(&["payrollaccess", "Laser Cutter"]), json!(["Payroll Access", "Laser Cutter"])),
-                (amend("board@contoso.com", "Payroll Access"), json!(["Laser Cutter", "Board"])),
-                (Value::Null, json!([])),
-            ],
-            ("RetentionPolicy", _) => vec![(Value::Null, Json::Null), ("default mrm policy".into(), json!("Default MRM Policy"))],
-            ("AddressBookPolicy", _) => vec![(Value::Null, Json::Null)],
-            ("AuditAdmin" | "AuditDelegate" | "AuditOwner", _) => vec![
-                (list(&["update", "HardDelete"]), json!(["Update", "HardDelete"])),
-                (amend("SoftDelete", "HardDelete"), json!(["Update", "SoftDelete"])),
-                ("None".into(), json!([])),
-            ],
-            ("AuditLogAgeLimit", _) => vec![
-                ("30.12:00:00".into(), json!("30.12:00:00")),
-                (60.into(), json!("60.00:00:00")),
-                (Value::TimeSpan(TimeSpan(864_000_000_000)), json!("1.00:00:00")),
-            ],
-            ("LitigationHoldDate", _) => {
-                vec![("2026-11-01T00:00:00Z".into(), json!("2026-11-01T00:00:00.0000000Z")), (Value::Null, Json::Null)]
-            }
-            (_, Form::List(_)) => vec![
-                (list(&["a", "Grüße <&>"]), json!(["a", "Grüße <&>"])),
-                (amend("c", "A"), json!(["Grüße <&>", "c"])),
-                ("one".into(), json!(["one"])),
-                (Value::Null, json!([])),
-            ],
-            (_, Form::UnlimitedNumber) => vec![(250.into(), json!("250")), ("unlimited".into(), json!("Unlimited"))],
-            (_, Form::Text) => vec![("Grüße <&> \"ü\"".into(), json!("Grüße <&> \"ü\"")), ("second".into(), json!("second"))],
-            (_, Form::Bool) => vec![(true.into(), json!(true)), (false.into(), json!(false))],
-            (_, Form::UnlimitedSize) => {
-                vec![
-                    ("49.75GB".into(), json!("49.75 GB (53,418,655,744 bytes)")),
-                    ("49.5 GB (53,150,220,288 bytes)".into(), json!("49.5 GB (53,150,220,288 bytes)")),
-                ]
-            }
-            (_, Form::Object) => vec![("Bob@Fabrikam.example".into(), json!("smtp:Bob@Fabrikam.example")), (Value::Null, Json::Null)],
-            (_, other) => panic!("{parameter}: no values for {other:?}"),
-        };
+        let cases = mailbox_values(parameter, &property.kind.form);
         for (value, expected) in cases {
             // Sizes that must not decrease are moved together.
             let mut set = command("Set-Mailbox").with("Identity", "ann.beebe@contoso.onmicrosoft.com");
@@ -806,27 +830,15 @@ async fn the_admin_audit_log_shows_who_changed_what() {
 async fn every_served_parameter_of_groups_changes_what_is_read_back() {
     let mut organisation = Organisation::seeded().await;
     let groups = noun("DistributionGroup").unwrap();
-    let address = "payrollaccess@contoso.onmicrosoft.com";
+    let address = PAYROLL;
     let get = || command("Get-DistributionGroup").with("Identity", address);
     let set = || command("Set-DistributionGroup").with("Identity", address);
     let mut parameters = Directory::served_parameters("Set-DistributionGroup").unwrap();
     parameters.retain(|p| !["Identity", "BypassSecurityGroupManagerCheck"].contains(p));
     assert!(parameters.len() >= 35);
     for parameter in parameters {
-        let (value, expected): (Value, Json) = match (parameter, &groups.property(parameter).unwrap().kind.form) {
-            ("Alias", _) => ("pay.roll".into(), json!("pay.roll")),
-            ("EmailAddresses", _) => (list([address, "pay@contoso.com"]), json!([format!("SMTP:{address}"), "smtp:pay@contoso.com"])),
-            ("WindowsEmailAddress", _) => (address.into(), json!(address)),
-            ("ManagedBy" | "GrantSendOnBehalfTo", _) => (list(["ann.beebe", "Laser Cutter"]), json!(["Ann Beebe", "Laser Cutter"])),
-            ("MemberJoinRestriction", _) => ("approvalrequired".into(), json!("ApprovalRequired")),
-            ("MemberDepartRestriction", _) => ("closed".into(), json!("Closed")),
-            (_, Form::Bool) => {
-                let now = organisation.read(get()).await[0][parameter].as_bool().unwrap();
-                ((!now).into(), json!(!now))
-            }
-            (_, Form::List(_)) => (list(["a", "b"]), json!(["a", "b"])),
-            _ => ("Grüße <&>".into(), json!("Grüße <&>")),
-        };
+        let now = organisation.read(get()).await[0][parameter].as_bool().unwrap_or_default();
+        let (value, expected) = group_value(parameter, &groups.property(parameter).unwrap().kind.form, now);
         let ran = organisation.run(set().with(parameter, value).with("BypassSecurityGroupManagerCheck", true)).await;
         assert_eq!((&ran.end, ran.errors.len()), (&Ended::Completed, 0), "{parameter}: {ran:?}");
         organisation = organisation.restarted().await;
