@@ -70,7 +70,7 @@ impl Exit {
     /// A cmdlet or parameter that the far end does not have is a matter of usage when the built-in catalogue has none
     /// such either; otherwise it exists and this caller does not get it.
     pub(crate) fn of_record(record: &ErrorRecord, cmdlet: &str, parameters: &[String]) -> Self {
-        let id = record.fully_qualified_error_id.split(',').next().unwrap_or_default();
+        let id = bare_id(&record.fully_qualified_error_id);
         let exception = record.exception_type();
         let known = Catalogue::built_in().cmdlet(cmdlet).cloned();
         if id == "CommandNotFoundException"
@@ -93,10 +93,18 @@ impl Exit {
             | "AmbiguousParameterSet"
             | "MissingMandatoryParameter"
             | "MissingArgument"
-            | "ParameterAlreadyBound" => Self::Usage,
+            | "ParameterAlreadyBound"
+            // A question where nobody can answer: the command line must say the answer.
+            | "HostFunctionNotImplemented" => Self::Usage,
             _ => Self::Cmdlet,
         }
     }
+}
+
+/// An error id without what Exchange puts in front (`[Server=…] [FailureCategory=…] `) and PowerShell behind (`,<cmdlet>`).
+fn bare_id(id: &str) -> &str {
+    let id = if id.starts_with('[') { id.rsplit("] ").next().unwrap_or_default() } else { id };
+    id.split(',').next().unwrap_or_default()
 }
 
 /// Whether the far end knows the cmdlet and parameter and does not serve them.

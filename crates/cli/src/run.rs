@@ -210,7 +210,10 @@ impl Sent {
                     }
                 }
             }
-            (Exit::Refused, _) if is_not_served(record) => failure.code = "NotServed".to_owned(),
+            (Exit::Refused, _) if is_not_served(record) => {
+                failure.code = "NotServed".to_owned();
+                failure.hint = "leave it out: the cmdlet exists, and this service does not carry that part out".to_owned();
+            }
             (Exit::Refused, _) => {
                 failure.code = "NotGranted".to_owned();
                 failure.message = match self.parameters.iter().find(|p| record.message.contains(&format!("'{p}'"))) {

@@ -20,6 +20,8 @@ use crate::http::{Answer, CONNECTION_LOST, Cookies, Lost, Request, place};
 use crate::{Http, Token, TokenSource};
 
 /// The service ends a cmdlet after 15 minutes; this is a minute more.
+/// Error id where a question finds nobody; the one that a session without a host gives.
+const UNASKED: &str = "HostFunctionNotImplemented";
 const LONGEST_CMDLET: Duration = Duration::from_secs(960);
 /// Tries of a read that meets a busy or broken far end, and of anything that is throttled.
 const TRIES: u32 = 4;
@@ -226,19 +228,18 @@ impl Run {
     /// without the question.
     async fn confirm(&mut self, question: &str) -> Result<(), Ended> {
         let cmdlet = self.request.cmdlet.clone();
-        let undone = |why: &str| {
+        let undone = |why: &str, id: &str| {
             let text = format!("{why}, and nothing was done: {question}");
-            let mut record =
-                ErrorRecord::new("System.Management.Automation.Host.HostException", text, ErrorCategory::OperationStopped, "NotConfirmed");
+            let mut record = ErrorRecord::new("System.Management.Automation.Host.HostException", text, ErrorCategory::OperationStopped, id);
             record.activity = cmdlet.as_str().into();
             record.recommended_action = Some("run it at a terminal, or with -Confirm:false".into());
             Ended::Failed(Box::new(record))
         };
-        let host = self.host.clone().ok_or_else(|| undone("nobody can be asked here"))?;
+        let host = self.host.clone().ok_or_else(|| undone("nobody can be asked here", UNASKED))?;
         let choices = ["&Yes", "&No"].map(|label| Choice { label: label.to_owned(), help: String::new() });
         let chosen = host.prompt_for_choice("Confirm", question, &choices, 0).await;
-        if chosen.map_err(|e| undone(&e.to_string()))? != 0 {
-            return Err(undone("it was not confirmed"));
+        if chosen.map_err(|e| undone(&e.to_string(), UNASKED))? != 0 {
+            return Err(undone("it was not confirmed", "NotConfirmed"));
         }
         for (name, value) in &mut self.request.parameters {
             if name.eq_ignore_ascii_case("Confirm") {

@@ -24,11 +24,11 @@ const TRANSFORMATION: &str = "System.Management.Automation.ParameterBindingArgum
 const VALIDATION: &str = "Microsoft.Exchange.Data.DataValidationException";
 const PROXY_TAKEN: &str = "Microsoft.Exchange.Data.ProxyAddressExistsException";
 const FOREIGN_DOMAIN: &str = "Microsoft.Exchange.Configuration.ObjectModel.NotAcceptedDomainException";
+const UNASKED: &str = "System.Management.Automation.Host.HostException";
 const DENIED: &str = "Microsoft.Exchange.Configuration.Authorization.CmdletAccessDeniedException";
 const MEMBER_EXISTS: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberAlreadyExistsException";
 const MEMBER_NOT_FOUND: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberNotFoundException";
 const NOT_A_MANAGER: &str = "Microsoft.Exchange.Management.RecipientTasks.OperationRequiresGroupManagerException";
-const OPERATION: &str = "System.InvalidOperationException";
 const STORAGE: &str = "Microsoft.Exchange.Data.Directory.ADTransientException";
 const LOCALIZED: &str = "Microsoft.Exchange.Data.Common.LocalizedException";
 
@@ -141,7 +141,10 @@ impl Origin {
     /// A question that nobody answers.
     pub(crate) fn unanswered(&self, question: &str, reason: &str) -> Box<ErrorRecord> {
         let text = format!("'{}' asks \"{question}\" and {reason}. Use -Confirm:$false to run it without the question.", self.cmdlet);
-        self.task_error(OPERATION, text, ErrorCategory::InvalidOperation, None)
+        let mut record = self.task_error(UNASKED, text, ErrorCategory::InvalidOperation, None);
+        // PowerShell's own id where a host cannot be asked.
+        record.fully_qualified_error_id = "HostFunctionNotImplemented".into();
+        record
     }
 
     /// The store failed.

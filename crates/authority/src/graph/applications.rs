@@ -5,23 +5,17 @@ use exops_store::{ApplicationRow, Credential, CredentialKind};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Answer, Call, GraphError, Key, Result, credentials, date};
+use super::{Answer, Call, GraphError, Key, Result, credentials, date, missing};
 
 pub(super) async fn handle(call: &Call<'_>, addressed: Option<Key>) -> Result<Answer> {
-    let (key, action) = match (addressed, call.segments.get(1..).unwrap_or_default()) {
-        (None, []) => {
-            return match call.method {
-                Method::POST => create(call).await,
-                Method::GET => list(call).await,
-                _ => Err(call.unknown_route()),
-            };
-        }
-        (None, [id, action @ ..]) => (Key::Object(Uuid::try_parse(id).map_err(|_| GraphError::not_found(id))?), action),
-        (Some(key), action) => (key, action),
+    let Some((key, action)) = call.object(addressed)? else {
+        return match call.method {
+            Method::POST => create(call).await,
+            Method::GET => list(call).await,
+            _ => Err(call.unknown_route()),
+        };
     };
-    let application = call.store.application(key).await?.ok_or_else(|| match key {
-        Key::Object(id) | Key::Client(id) => GraphError::not_found(id),
-    })?;
+    let application = call.store.application(key).await?.ok_or_else(|| missing(key))?;
     match (&call.method, action) {
         (&Method::GET, []) => {
             let credentials = call.store.credentials(application.id).await?;

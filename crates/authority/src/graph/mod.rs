@@ -153,6 +153,19 @@ impl Call<'_> {
         Uuid::try_parse(text).map_err(|_| GraphError::bad(format!("Property '{name}' is not a GUID: '{}'.", shorten(text))))
     }
 
+    /// The object that the path addresses, by `(appId='…')` or by its id in the second segment, and the segments behind it;
+    /// `None` where it addresses the collection.
+    fn object(&self, addressed: Option<Key>) -> Result<Option<(Key, &[&str])>> {
+        match (addressed, self.segments.get(1..).unwrap_or_default()) {
+            (Some(key), action) => Ok(Some((key, action))),
+            (None, []) => Ok(None),
+            (None, [id, action @ ..]) => {
+                let id = Uuid::try_parse(id).map_err(|_| GraphError::not_found(id))?;
+                Ok(Some((Key::Object(id), action)))
+            }
+        }
+    }
+
     fn unknown_route(&self) -> GraphError {
         let path = shorten(&self.segments.join("/"));
         GraphError::bad(format!("{} {path} is not a call that this service knows.", self.method))
@@ -245,6 +258,13 @@ fn authorize(authority: &Authority, headers: &HeaderMap) -> Result<()> {
         return Err(refused("Access token validation failure: it is not the lab's bootstrap token."));
     }
     Ok(())
+}
+
+/// There is no object of that key.
+fn missing(key: Key) -> GraphError {
+    match key {
+        Key::Object(id) | Key::Client(id) => GraphError::not_found(id),
+    }
 }
 
 /// Unix seconds as Graph writes times.

@@ -5,23 +5,17 @@ use exops_store::{AppRoleAssignment, ServicePrincipal, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Answer, Call, GraphError, Key, Result, date};
+use super::{Answer, Call, GraphError, Key, Result, date, missing};
 
 pub(super) async fn handle(call: &Call<'_>, addressed: Option<Key>) -> Result<Answer> {
-    let (key, action) = match (addressed, call.segments.get(1..).unwrap_or_default()) {
-        (None, []) => {
-            return match call.method {
-                Method::POST => create(call).await,
-                Method::GET => list(call).await,
-                _ => Err(call.unknown_route()),
-            };
-        }
-        (None, [id, action @ ..]) => (Key::Object(Uuid::try_parse(id).map_err(|_| GraphError::not_found(id))?), action),
-        (Some(key), action) => (key, action),
+    let Some((key, action)) = call.object(addressed)? else {
+        return match call.method {
+            Method::POST => create(call).await,
+            Method::GET => list(call).await,
+            _ => Err(call.unknown_route()),
+        };
     };
-    let principal = call.store.service_principal(key).await?.ok_or_else(|| match key {
-        Key::Object(id) | Key::Client(id) => GraphError::not_found(id),
-    })?;
+    let principal = call.store.service_principal(key).await?.ok_or_else(|| missing(key))?;
     match (&call.method, action) {
         (&Method::GET, []) => Ok(call.entity(StatusCode::OK, "servicePrincipals", show(&principal))),
         (&Method::PATCH, []) => {

@@ -90,8 +90,8 @@ fn questions_before_a_change() {
     let (mailbox, removed) = two_mailboxes(&lab, &application);
     // Our own client asks on both transports alike, and finds nobody at a terminal: nothing is removed.
     for transport in ["rest", "rps"] {
-        let refused = lab.home.exops(&["run", "--transport", transport, "Remove-Mailbox", &removed]);
-        assert!(refused.code != 0 && refused.stderr.contains("-Confirm"), "{transport}: {refused:?}");
+        let refused = lab.home.exops(&["run", "--transport", transport, "Remove-Mailbox", &removed]).exits(2);
+        assert!(refused.stderr.contains("-Confirm"), "{transport}: {refused:?}");
     }
     let steps = interop(&python, "counterpart_confirm.py", &lab, &application, &["--identity", &mailbox, "--removed", &removed]);
     for (name, asked, errors, left) in [
