@@ -12,16 +12,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::{Authority, token};
+use crate::{Authority, Version, token};
 
 /// Tenant segments that name no tenant; the issuer then holds a placeholder, as the real document does.
 const SHARED: [&str; 3] = ["common", "organizations", "consumers"];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
 
 pub(crate) async fn document_v1(authority: State<Arc<Authority>>, tenant: Path<String>, headers: HeaderMap) -> Response {
     document(&authority, &tenant, &headers, Version::V1)

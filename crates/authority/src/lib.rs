@@ -37,6 +37,13 @@ const MAX_BODY: usize = 256 * 1024;
 /// Name of the setting that holds the token signing key (PEM).
 const SIGNING_KEY: &str = "authority.signing-key";
 
+/// Generation of the token service's endpoints and documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
 /// A tenant as the token service knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {

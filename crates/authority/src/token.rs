@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::failure::{self, Failure};
 use crate::resource::Resource;
-use crate::{Authority, Tenant, resource};
+use crate::{Authority, Tenant, Version, resource};
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// Scopes that libraries add by themselves and the service ignores here.
@@ -29,12 +29,6 @@ const PARAMETERS: usize = 64;
 /// Parameters that decide something; none may be given twice.
 const DECISIVE: [&str; 8] =
     ["grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "resource", "tenant"];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
 
 pub(crate) async fn v1(
     State(authority): State<Arc<Authority>>,

@@ -73,8 +73,7 @@ impl SessionLayer {
     pub(crate) async fn catalogue(&self, caller: &Caller) -> Result<Catalogue, Fault> {
         let rights = self.rights(caller);
         let whole = self.runspace.catalogue(caller).await?;
-        let names: Vec<&str> = whole.cmdlets().map(|c| &*c.name).collect();
-        Ok(granted(&whole, &rights, names))
+        Ok(granted(&whole, &rights, whole.names()))
     }
 
     /// Whether a cmdlet of the backend pages its result (has `-ResultSize`); `true` for a name that it lacks.
