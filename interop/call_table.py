@@ -6,7 +6,7 @@ A row is a class, a cmdlet, its parameters, and whether it fails. Prints one lin
 import lab
 from pypsrp.complex_objects import PSInvocationState
 
-given = lab.arguments(identity="a mailbox", other="another mailbox")
+given = lab.arguments(identity="a mailbox", other="another mailbox", caller="administrator, or reader: whose table")
 bearer = lab.token(given)
 rest = lab.Rest(given, bearer)
 ONE, TWO, NOBODY = given.identity, given.other, "nobody-has-this-name"
@@ -54,6 +54,10 @@ TABLE = [
     ("preferences", "Get-Mailbox", {"Identity": NOBODY, "ErrorAction": "Stop"}, True),
     ("preferences", "Get-Mailbox", {"ResultSize": 1, "WarningAction": "SilentlyContinue"}, False),
     ("preferences", "Set-Mailbox", {"Identity": ONE, "DisplayName": SHARED, "WarningAction": "Ignore"}, False),
+    ("waits for somebody", "Get-Mailbox", {"Identity": NOBODY, "ErrorAction": "Inquire"}, True),
+    ("waits for somebody", "Get-Mailbox", {"ResultSize": 1, "WarningAction": "Inquire"}, True),
+    ("waits for somebody", "Set-Mailbox", {"Identity": ONE, "CustomAttribute3": "x", "WarningAction": "inquire"}, True),
+    ("waits for somebody", "Get-Mailbox", {"ResultSize": 1, "ErrorAction": "Suspend"}, True),
     ("changed nothing", "Set-Mailbox", {"Identity": ONE, "CustomAttribute3": "x", "WhatIf": True}, False),
     ("changed nothing", "Get-Mailbox", {"Filter": "CustomAttribute3 -eq 'x'"}, False),
     ("changed nothing", "Set-Mailbox", {"Identity": NOBODY, "WhatIf": True, "CustomAttribute3": "x"}, True),
@@ -63,9 +67,35 @@ TABLE = [
     ("foreign domain", "Set-Mailbox", {"Identity": ONE, "EmailAddresses": {"Add": "smtp:somebody@elsewhere.example"}}, True),
     ("foreign domain", "Set-Mailbox", {"Identity": ONE, "EmailAddresses": ["SMTP:somebody@elsewhere.example"]}, True),
     ("foreign domain", "Set-Mailbox", {"Identity": ONE, "WindowsEmailAddress": "somebody@elsewhere.example"}, True),
+    ("permissions", "Add-MailboxPermission", {"Identity": ONE, "User": "nobody-has-this-name", "AccessRights": "FullAccess"}, True),
+    ("permissions", "Add-MailboxPermission", {"Identity": ONE, "User": TWO, "AccessRights": ["SendAs"]}, True),
+    ("permissions", "Add-MailboxPermission", {"Identity": ONE, "User": "Board", "AccessRights": "FullAccess"}, True),
+    ("permissions", "Add-MailboxPermission", {"Identity": ONE, "User": TWO, "AccessRights": ["FullAccess"], "WhatIf": True}, False),
+    ("permissions", "Get-MailboxPermission", {"Identity": ONE}, False),
+    ("permissions", "Add-RecipientPermission", {"Identity": ONE, "Trustee": "Board", "AccessRights": "SendAs", "Confirm": False}, True),
+    ("permissions", "Remove-RecipientPermission", {"Identity": ONE, "Trustee": TWO, "AccessRights": "SendAs", "Confirm": False}, False),
+    ("permissions", "Get-RecipientPermission", {"Trustee": NOBODY}, True),
+    ("groups", "Get-DistributionGroupMember", {"Identity": NOBODY}, True),
+    ("groups", "Set-DistributionGroup", {"Identity": "Board", "MemberJoinRestriction": "Perhaps"}, True),
+    ("groups", "Set-DistributionGroup", {"Identity": "Board", "ManagedBy": NOBODY}, True),
+    ("groups", "Set-DistributionGroup", {"Identity": "Board", "ManagedBy": TWO, "WhatIf": True}, False),
+    ("groups", "Get-Group", {"Identity": "Board"}, False),
     ("bad filter", "Get-Mailbox", {"Filter": "Alias -like"}, True),
     ("bad filter", "Get-Mailbox", {"Filter": "NoSuchProperty -eq 'x'"}, True),
     ("bad filter", "Get-Recipient", {"Filter": "((Alias -eq 'x')"}, True),
+]
+
+# The calls of an application that may only read: what changes something does not exist for it, with parameters that would bind or not.
+READER = [
+    ("read", "Get-Mailbox", {"Identity": ONE}, False),
+    ("not in the roles", "Set-Mailbox", {"Identity": ONE, "CustomAttribute1": "x"}, True),
+    ("not in the roles", "Set-Mailbox", {"NoSuchParameter": "x"}, True),
+    ("not in the roles", "Set-Mailbox", {"Identity": ONE, "CustomAttribute1": "x", "WhatIf": True}, True),
+    ("not in the roles", "Remove-Mailbox", {"Identity": TWO, "Confirm": False}, True),
+    ("not in the roles", "Add-MailboxPermission", {"Identity": ONE, "User": TWO, "AccessRights": "FullAccess"}, True),
+    ("not in the roles", "Set-DistributionGroup", {}, True),
+    ("not found", "Get-Mailbox", {"Identity": NOBODY}, True),
+    ("read", "Get-Mailbox", {"Identity": TWO}, False),
 ]
 
 
@@ -104,5 +134,5 @@ def over_rest(cmdlet, parameters):
 
 
 with lab.pool(given, bearer) as session:
-    for kind, cmdlet, parameters, fails in TABLE:
+    for kind, cmdlet, parameters, fails in READER if given.caller == "reader" else TABLE:
         lab.emit(kind, cmdlet=cmdlet, parameters=parameters, fails=fails, session=over_session(session, cmdlet, parameters), rest=over_rest(cmdlet, parameters))

@@ -1,6 +1,6 @@
 //! Everything that must hold before a change goes in. An automatic build runs this and nothing else.
 
-use crate::{Outcome, run, test, threats, tiers};
+use crate::{Outcome, fuzz, run, test, threats, tiers};
 
 /// The task.
 pub(crate) fn run() -> Outcome {
@@ -10,6 +10,7 @@ pub(crate) fn run() -> Outcome {
     threats::run()?;
     run::run(&mut run::command(cargo_deny()?, &["--offline", "--locked", "check", "bans", "licenses", "sources"]))?;
     test::run(&[])?;
+    fuzz::run(fuzz::CI_SECONDS, fuzz::CI_SEED)?;
     run::run(run::cargo(&["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 

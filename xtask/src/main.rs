@@ -6,6 +6,7 @@
 
 mod arrows;
 mod ci;
+mod fuzz;
 mod interop;
 mod run;
 mod test;
@@ -21,10 +22,14 @@ const USAGE: &str = "\
 cargo xtask <task>
 
   test [filter]…   install what the counterparts need under target/, build, run every test
-  ci               everything that must hold: fmt, clippy, tiers, deny, test, doc
+  ci               everything that must hold: fmt, clippy, tiers, deny, test, fuzz, doc
   tiers            check the crates against the arrows of ARCHITECTURE.md, and the attack cases against docs/threats.md
   soak [kills]     the long runs: the kill test by the hundred (default 500)
+  soak fuzz [seconds]
+                   every fuzz target for so long (default 600); a finding is replayed by
+                   soak fuzz --target <target> --replay <file>
   figures [runs]   measure a release build beside msal and pypsrp (default 20 runs a row)
+  peers [rounds]   measure CLIXML beside psrp-rs, roxmltree and quick-xml (default 7 rounds)
 ";
 
 fn main() -> ExitCode {
@@ -34,8 +39,13 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("ci") => ci::run(),
         Some("tiers") => tiers::run().and_then(|()| threats::run()),
+        Some("soak") if rest.first().is_some_and(|what| what == "fuzz") => fuzz::soak(rest.get(1..).unwrap_or_default()),
         Some("soak") => test::soak(rest.first().map_or("500", String::as_str)),
         Some("figures") => interop::figures(rest.first().map_or("20", String::as_str)),
+        Some("peers") => {
+            let rounds = rest.first().map_or("7", String::as_str);
+            run::run(&mut run::cargo(&["run", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml", "--", rounds]))
+        }
         None | Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

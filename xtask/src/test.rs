@@ -41,9 +41,14 @@ pub(crate) fn run(filters: &[String]) -> Outcome {
     }
 }
 
+/// Seeds of the simulated session over a bad network in a long run.
+const SEEDS: &str = "100000";
+
 /// The long runs.
 pub(crate) fn soak(kills: &str) -> Outcome {
     kills.parse::<u32>().map_err(|_| format!("'{kills}' is no number of kills"))?;
+    let mut simulation = run::cargo(&["test", "--locked", "--release", "-p", "exops-suite-core", "--", "the_same_records"]);
+    run::run(simulation.env("EXOPS_SEEDS", SEEDS))?;
     run::run(&mut run::cargo(&["build", "--locked", "--release", "-p", "exops"]))?;
     let mut tests = run::cargo(&["test", "--locked", "--release", "-p", "exops-suite-system", "--", "kill", "--nocapture"]);
     run::run(tests.env("EXOPS_KILLS", kills).env("EXOPS_BINARY", run::binary("release")))

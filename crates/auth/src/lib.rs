@@ -21,6 +21,7 @@ mod pbe;
 pub mod pem;
 pub mod pfx;
 pub mod secret;
+pub mod session_key;
 mod signer;
 mod thumbprint;
 pub mod token;

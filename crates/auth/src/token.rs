@@ -164,6 +164,14 @@ pub fn issuer(tenant: Uuid) -> String {
 /// # Errors
 /// Where the key does not sign.
 pub fn mint(key: &SigningKey, grant: &Grant<'_>, now: i64) -> Result<SecretString, SignError> {
+    mint_lasting(key, grant, now, LIFETIME)
+}
+
+/// As [`mint`], for another life than the usual one, in seconds.
+///
+/// # Errors
+/// As [`mint`].
+pub fn mint_lasting(key: &SigningKey, grant: &Grant<'_>, now: i64, lifetime: i64) -> Result<SecretString, SignError> {
     let (kid, issuer) = (key.kid(), issuer(grant.tenant));
     let begin = now.saturating_sub(BACKDATED);
     let name = URL_SAFE_NO_PAD.encode(grant.unique_id.as_bytes());
@@ -174,7 +182,7 @@ pub fn mint(key: &SigningKey, grant: &Grant<'_>, now: i64) -> Result<SecretStrin
     let mut wids = grant.directory_roles.to_vec();
     wids.push(NO_ROLE);
     let mut claims = json!({
-        "aud": grant.audience, "iss": issuer, "iat": begin, "nbf": begin, "exp": now.saturating_add(LIFETIME),
+        "aud": grant.audience, "iss": issuer, "iat": begin, "nbf": begin, "exp": now.saturating_add(lifetime),
         "aio": format!("k2{name}="), "app_displayname": grant.app_display_name, "appid": grant.app_id, "appidacr": app_id_acr,
         "idp": issuer, "idtyp": "app", "oid": grant.object_id, "rh": format!("1.{}.", URL_SAFE_NO_PAD.encode(grant.tenant.as_bytes())),
         "sub": grant.object_id, "tid": grant.tenant, "uti": name, "ver": "1.0", "wids": wids,

@@ -4,7 +4,8 @@ use exops_psobject::{ErrorRecord, Value};
 
 use crate::validate::validate;
 use crate::{
-    BoundArgument, BoundCommand, BoundPipeline, Catalogue, Cmdlet, Command, Parameter, Pipeline, Stage, Validator, convert, refusal, table,
+    BoundArgument, BoundCommand, BoundPipeline, Catalogue, Cmdlet, Command, Parameter, ParameterKind, Pipeline, Stage, Validator, convert,
+    refusal, table,
 };
 
 /// What to do with names that the catalogue lacks.
@@ -44,19 +45,38 @@ impl From<Box<ErrorRecord>> for BindError {
 /// The record that a session would give: unknown names (with [`UnknownNames::Refuse`]), ambiguous prefixes or sets,
 /// names given twice, missing or misplaced values, values that do not convert or fail a check, and script text.
 pub fn bind(catalogue: &Catalogue, pipeline: &Pipeline, unknown: UnknownNames) -> Result<BoundPipeline, BindError> {
+    bind_stages(catalogue, pipeline, unknown, false, false)
+}
+
+/// [`bind`] for a restricted session: unknown names are refused, the commands of the session itself exist, and with
+/// `input` the first command takes objects from the pipe too.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_session(catalogue: &Catalogue, pipeline: &Pipeline, input: bool) -> Result<BoundPipeline, BindError> {
+    bind_stages(catalogue, pipeline, UnknownNames::Refuse, true, input)
+}
+
+fn bind_stages(
+    catalogue: &Catalogue,
+    pipeline: &Pipeline,
+    unknown: UnknownNames,
+    session: bool,
+    input: bool,
+) -> Result<BoundPipeline, BindError> {
     if pipeline.commands.is_empty() {
         return Err(refusal::empty_pipeline().into());
     }
     let stages = pipeline.commands.iter().enumerate();
-    let stages = stages.map(|(index, command)| stage(catalogue, command, index > 0, unknown)).collect::<Result<_, _>>()?;
-    Ok(BoundPipeline { stages })
+    let stages = stages.map(|(index, command)| stage(catalogue, command, input || index > 0, unknown, session));
+    Ok(BoundPipeline { stages: stages.collect::<Result<_, _>>()? })
 }
 
-fn stage(catalogue: &Catalogue, command: &Command, piped: bool, unknown: UnknownNames) -> Result<Stage, BindError> {
+fn stage(catalogue: &Catalogue, command: &Command, piped: bool, unknown: UnknownNames, session: bool) -> Result<Stage, BindError> {
     if command.is_script {
         return Err(refusal::scripts_not_allowed().into());
     }
-    if let Some((stage, cmdlet)) = table::local_stage(&command.name) {
+    if let Some((stage, cmdlet)) = table::local_stage(&command.name).filter(|(stage, _)| session || stage.is_everywhere()) {
         return match bind_command(cmdlet, command, piped) {
             Ok(bound) => Ok(Stage::Local(stage, bound)),
             Err(Unbound::Name(record) | Unbound::Other(record)) => Err(record.into()),
@@ -72,6 +92,60 @@ fn stage(catalogue: &Catalogue, command: &Command, piped: bool, unknown: Unknown
         Ok(bound) => Ok(Stage::Cmdlet(bound)),
         Err(Unbound::Name(_)) if unknown == UnknownNames::Pass => Ok(Stage::Unresolved(command.clone())),
         Err(Unbound::Name(record) | Unbound::Other(record)) => Err(record.into()),
+    }
+}
+
+/// Binds one object from the pipe to a command that was bound without it, as PowerShell does: first by value, to every free
+/// parameter that takes the object; then by the names of its properties. An object with properties goes to a parameter that
+/// its cmdlet would convert itself only where no property fits.
+///
+/// # Errors
+/// The record of the error that PowerShell writes for such an object before it goes on with the next one.
+pub fn bind_input(command: &BoundCommand, input: &Value) -> Result<BoundCommand, Box<ErrorRecord>> {
+    let cmdlet = &command.cmdlet;
+    let mut binder = Binder::new(cmdlet);
+    for argument in &command.arguments {
+        binder.valid.retain(|set| argument.parameter.membership(Some(set)).is_some());
+        binder.bound.push(argument.clone());
+    }
+    let before = binder.bound.len();
+    let properties = input.as_object().filter(|o| o.primitive().is_none() && o.properties().next().is_some());
+    let by_value = |binder: &mut Binder<'_>, own: bool| {
+        for parameter in &cmdlet.parameters {
+            let takes = own || parameter.kind != ParameterKind::Any;
+            if takes && binder.takes(parameter, |m| m.from_pipeline) {
+                // What does not convert is not meant for this parameter.
+                let _ = binder.bind(parameter, &plain(input, parameter));
+            }
+        }
+    };
+    by_value(&mut binder, properties.is_none());
+    if let Some(object) = properties {
+        for parameter in &cmdlet.parameters {
+            if binder.takes(parameter, |m| m.from_pipeline_by_property_name) {
+                let names = std::iter::once(&parameter.name).chain(&parameter.aliases);
+                if let Some(value) = names.filter_map(|name| object.property(name)).find(|v| !v.is_null()) {
+                    binder.bind(parameter, &plain(value, parameter))?;
+                }
+            }
+        }
+        // An object without a text of its own says nothing that such a parameter could be made of.
+        if binder.bound.len() == before && object.to_string.is_some() {
+            by_value(&mut binder, true);
+        }
+    }
+    if binder.bound.len() == before {
+        return Err(refusal::input_not_bound(cmdlet, input));
+    }
+    let set = binder.resolve_set(false)?;
+    Ok(BoundCommand { cmdlet: Arc::clone(cmdlet), set, arguments: binder.bound })
+}
+
+/// What a cmdlet converts itself, it converts from the text that an object shows of itself.
+fn plain(value: &Value, parameter: &Parameter) -> Value {
+    match value.as_object().and_then(|o| o.to_string.as_ref()) {
+        Some(text) if parameter.kind == ParameterKind::Any => Value::String(Arc::clone(text)),
+        _ => value.clone(),
     }
 }
 
@@ -102,7 +176,7 @@ fn bind_command(cmdlet: &Arc<Cmdlet>, command: &Command, piped: bool) -> Result<
         let value = match &argument.value {
             Some(value) => value,
             None if argument.glued => &Value::Null,
-            None if parameter.kind == crate::ParameterKind::Switch => &Value::Bool(true),
+            None if parameter.kind == ParameterKind::Switch => &Value::Bool(true),
             None => {
                 let next = arguments.next_if(|next| next.name.is_none());
                 next.ok_or_else(|| refusal::missing_argument(cmdlet, parameter))?.value.as_ref().unwrap_or(&Value::Null)
@@ -152,6 +226,13 @@ impl<'c> Binder<'c> {
         sets.sort();
         sets.dedup();
         Self { cmdlet, valid: sets.clone(), sets, bound: Vec::new() }
+    }
+
+    /// Whether a free parameter takes pipeline input in one of the sets that are still possible.
+    fn takes(&self, parameter: &Parameter, how: impl Fn(&crate::SetMembership) -> bool) -> bool {
+        let in_set = |set: Option<&str>| parameter.membership(set).is_some_and(&how);
+        let possible = if self.sets.is_empty() { in_set(None) } else { self.valid.iter().any(|set| in_set(Some(set))) };
+        possible && !self.is_bound(parameter)
     }
 
     fn is_bound(&self, parameter: &Parameter) -> bool {

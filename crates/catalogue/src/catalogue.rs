@@ -48,6 +48,11 @@ impl Catalogue {
         }))
     }
 
+    /// The commands of a restricted session itself (`Get-Command`, `Select-Object`, `Out-Default` …).
+    pub fn session_commands() -> impl Iterator<Item = &'static Arc<Cmdlet>> {
+        table::local_stages().iter().map(|(_, cmdlet)| cmdlet)
+    }
+
     /// A cmdlet by exact name without case.
     #[must_use]
     pub fn cmdlet(&self, name: &str) -> Option<&Arc<Cmdlet>> {

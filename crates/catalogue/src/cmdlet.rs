@@ -134,6 +134,14 @@ impl Parameter {
 }
 
 impl Cmdlet {
+    /// Reads a row of the form that the built-in table has, the common parameters added: `Name|impact|default set|parameters`,
+    /// for example `Get-Part|||Identity:t@*/0v Count:i`. Rows are the program's own: what does not have the form is read as
+    /// far as it does.
+    #[must_use]
+    pub fn from_row(row: &str) -> Self {
+        crate::table::cmdlet(row)
+    }
+
     /// A parameter by exact canonical name or alias without case (no prefixes).
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&Arc<Parameter>> {

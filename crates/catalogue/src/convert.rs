@@ -32,7 +32,8 @@ pub enum ConvertError {
 
 const BOOLEAN_REASON: &str = "Boolean parameters accept only Boolean values and numbers, such as $True, $False, 1 or 0 instead.";
 
-/// Converts a value to what a parameter of that kind takes. `Any` takes everything as it is: its cmdlet converts it.
+/// Converts a value to what a parameter of that kind takes. `Any` takes everything as it is, number literals
+/// as their number: its cmdlet converts it.
 ///
 /// `$null` stays `$null` for kinds that have one and is "present" for a switch. Besides what PowerShell takes, the texts
 /// `True` and `False` are taken for switches and booleans: the REST admin API carries some of them as text.
@@ -41,7 +42,7 @@ const BOOLEAN_REASON: &str = "Boolean parameters accept only Boolean values and 
 /// [`ConvertError`] when the value has no meaning for the kind.
 pub fn convert(value: &Value, kind: ParameterKind) -> Result<Value, ConvertError> {
     match kind {
-        ParameterKind::Any => Ok(value.clone()),
+        ParameterKind::Any => Ok(literal(value).clone()),
         ParameterKind::Switch if value.is_null() => Ok(Value::Bool(true)),
         ParameterKind::Switch => boolean(value, "System.Management.Automation.SwitchParameter"),
         ParameterKind::Boolean => boolean(value, "System.Boolean"),
@@ -70,6 +71,13 @@ pub fn convert(value: &Value, kind: ParameterKind) -> Result<Value, ConvertError
             _ => Err(kind_error(value, "System.Collections.Hashtable")),
         },
     }
+}
+
+/// A number that was written as `10MB` or `0x2` comes with that text and no type of its own: the number counts. An enumeration's
+/// member, which names its type, stays what it is.
+fn literal(value: &Value) -> &Value {
+    let written = value.as_object().filter(|o| o.type_names.is_empty() && o.properties().next().is_none());
+    written.and_then(|o| o.primitive()).filter(|p| p.as_i64().is_some()).unwrap_or(value)
 }
 
 /// The primitive inside an extended one (`10MB`, an enumeration's number).
@@ -229,7 +237,7 @@ fn time_span(value: &Value) -> Result<Value, ConvertError> {
     match inner(value) {
         Value::TimeSpan(span) => Ok(Value::TimeSpan(*span)),
         Value::String(text) => {
-            let days = || text.trim().parse::<i32>().ok().map(|d| TimeSpan(i64::from(d) * 864_000_000_000));
+            let days = || text.trim().parse::<i64>().ok()?.checked_mul(864_000_000_000).map(TimeSpan);
             TimeSpan::parse(text).or_else(days).map(Value::TimeSpan).ok_or_else(|| ConvertError::Value {
                 value: text.to_string(),
                 target: "System.TimeSpan",

@@ -2,6 +2,7 @@
 //! different commands never have one encoding.
 
 use exops_psobject::{Base, DateTimeKind, Properties, PsObject, Value};
+use secrecy::ExposeSecret;
 use sha2::{Digest as _, Sha256};
 
 use crate::BoundCommand;
@@ -73,7 +74,10 @@ impl Sink {
             Value::Uri(s) => self.text(20, s),
             Value::Version(s) => self.text(21, s),
             Value::Xml(s) => self.text(22, s),
-            Value::SecureString(s) => self.text(23, s),
+            Value::SecureString(s) => match (s.ciphertext(), s.secret()) {
+                (Some(sealed), _) => self.text(23, sealed),
+                (None, secret) => self.text(24, secret.map(ExposeSecret::expose_secret).unwrap_or_default()),
+            },
             Value::Object(object) => self.object(object),
             // A kind of value that this crate does not know yet still counts with all that it shows of itself.
             other => self.text(u8::MAX, &format!("{other:?}")),

@@ -19,7 +19,7 @@ mod table;
 mod validate;
 pub mod view;
 
-pub use bind::{BindError, UnknownNames, bind};
+pub use bind::{BindError, UnknownNames, bind, bind_input, bind_session};
 pub use catalogue::Catalogue;
 pub use cmdlet::{COMMON_PARAMETERS, Cmdlet, ConfirmImpact, Parameter, ParameterKind, SetMembership, Validator, is_read};
 pub use convert::{ConvertError, convert};

@@ -108,6 +108,32 @@ pub enum LocalStage {
     SelectObject,
     /// `Measure-Object`: counts.
     MeasureObject,
+    /// `Get-Command`; this and the following exist in a restricted session only.
+    GetCommand,
+    /// `Get-FormatData`: the views of output types.
+    GetFormatData,
+    /// `Get-Help`.
+    GetHelp,
+    /// `Out-Default`: shows what it is given on the client's host.
+    OutDefault,
+    /// `Exit-PSSession`: the client leaves an interactive session.
+    ExitPsSession,
+    /// `Clear-Host`.
+    ClearHost,
+}
+
+impl LocalStage {
+    /// Exists at every end, not in restricted sessions only.
+    #[must_use]
+    pub fn is_everywhere(self) -> bool {
+        matches!(self, Self::SelectObject | Self::MeasureObject)
+    }
+
+    /// Makes output of its own, so it can stand first in a pipeline.
+    #[must_use]
+    pub fn is_source(self) -> bool {
+        matches!(self, Self::GetCommand | Self::GetFormatData | Self::GetHelp)
+    }
 }
 
 /// One stage of a bound pipeline.

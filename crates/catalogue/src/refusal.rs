@@ -38,6 +38,7 @@ fn class(cmdlet: &Cmdlet) -> &str {
     match &*cmdlet.name {
         "Select-Object" => "Microsoft.PowerShell.Commands.SelectObjectCommand",
         "Measure-Object" => "Microsoft.PowerShell.Commands.MeasureObjectCommand",
+        "Get-Command" => "Microsoft.PowerShell.Commands.GetCommandCommand",
         name => name,
     }
 }
@@ -126,6 +127,16 @@ pub(crate) fn ambiguous_set(cmdlet: &Cmdlet) -> Box<ErrorRecord> {
     let message = "Parameter set cannot be resolved using the specified named parameters. One or more parameters issued cannot be used \
                    together or an insufficient number of parameters were provided.";
     binding(cmdlet, "AmbiguousParameterSet", message.into())
+}
+
+pub(crate) fn input_not_bound(cmdlet: &Cmdlet, input: &Value) -> Box<ErrorRecord> {
+    let message = "The input object cannot be bound to any parameters for the command either because the command does not take pipeline \
+                   input or the input and its properties do not match any of the parameters that take pipeline input.";
+    let mut record = binding(cmdlet, "InputObjectNotBound", message.into());
+    record.target_name = clip(&input.display()).into();
+    record.target_type = "PSObject".into();
+    record.target_object = input.clone();
+    record
 }
 
 pub(crate) fn not_converted(cmdlet: &Cmdlet, parameter: &Parameter, error: &ConvertError) -> Box<ErrorRecord> {

@@ -6,10 +6,25 @@ use crate::{Cmdlet, ConfirmImpact, LocalStage, Parameter, ParameterKind, SetMemb
 
 const CMDLETS: &str = include_str!("../table/cmdlets.txt");
 
-/// What the two local stages take: what a restricted session's proxies offer and, of `Select-Object`, what scripts use.
-const SELECT_OBJECT: &str = "Select-Object|-|DefaultParameter|ExpandProperty:t#e First:i#r0-2147483647 Last:i#r0-2147483647 \
-    Property:l@*/0 Skip:i#r0-2147483647 Unique:s";
-const MEASURE_OBJECT: &str = "Measure-Object|-||";
+/// What the local stages take: what a restricted session's proxies offer and, of `Select-Object`, what scripts use.
+const LOCAL_STAGES: [(LocalStage, &str); 8] = [
+    (
+        LocalStage::SelectObject,
+        "Select-Object|-|DefaultParameter|ExpandProperty:t#e First:i#r0-2147483647 InputObject:a@*/v Last:i#r0-2147483647 \
+         Property:l@*/0 Skip:i#r0-2147483647 Unique:s",
+    ),
+    (LocalStage::MeasureObject, "Measure-Object|-||InputObject:a@*/v"),
+    (
+        LocalStage::GetCommand,
+        "Get-Command|-||ArgumentList:aObject[]~Args@*/1#c0-100 CommandType:aCommandTypes~Type@*/n ListImported:s Module:l~PSSnapin@*/n#c0-100 \
+         Name:l@*/0vn#e;c0-1000 ShowCommandInfo:s",
+    ),
+    (LocalStage::GetFormatData, "Get-FormatData|-||PowerShellVersion:aVersion TypeName:l@*/0#e;c0-1000"),
+    (LocalStage::GetHelp, "Get-Help|-||Category:l#c0-1 Name:t@*/0n#l1-1000"),
+    (LocalStage::OutDefault, "Out-Default|-||InputObject:a@*/v Transcript:s"),
+    (LocalStage::ExitPsSession, "Exit-PSSession|-||"),
+    (LocalStage::ClearHost, "Clear-Host|-||"),
+];
 
 /// Common parameters in PowerShell's order: name, alias, kind, documented type.
 const COMMON: [(&str, &str, ParameterKind, &str); 11] = [
@@ -27,7 +42,8 @@ const COMMON: [(&str, &str, ParameterKind, &str); 11] = [
 ];
 const SHOULD_PROCESS: [(&str, &str, ParameterKind, &str); 2] =
     [("WhatIf", "wi", ParameterKind::Switch, "SwitchParameter"), ("Confirm", "cf", ParameterKind::Switch, "SwitchParameter")];
-const ACTION_PREFERENCES: [&str; 7] = ["SilentlyContinue", "Stop", "Continue", "Inquire", "Ignore", "Suspend", "Break"];
+/// `Inquire`, `Suspend` and `Break` wait for somebody in the middle of a run. They are refused before it begins, not taken for `Continue`.
+const ACTION_PREFERENCES: [&str; 4] = ["SilentlyContinue", "Stop", "Continue", "Ignore"];
 
 /// The rows, by name without case.
 pub(crate) fn rows() -> impl Iterator<Item = &'static str> {
@@ -39,17 +55,15 @@ pub(crate) fn name(row: &str) -> &str {
     row.split('|').next().unwrap_or_default()
 }
 
-/// The metadata of a local stage.
+/// The metadata of the local stages.
+pub(crate) fn local_stages() -> &'static [(LocalStage, Arc<Cmdlet>)] {
+    static STAGES: OnceLock<Vec<(LocalStage, Arc<Cmdlet>)>> = OnceLock::new();
+    STAGES.get_or_init(|| LOCAL_STAGES.iter().map(|(stage, row)| (*stage, Arc::new(cmdlet(row)))).collect())
+}
+
+/// A local stage by name without case.
 pub(crate) fn local_stage(name: &str) -> Option<(LocalStage, &'static Arc<Cmdlet>)> {
-    static SELECT: OnceLock<Arc<Cmdlet>> = OnceLock::new();
-    static MEASURE: OnceLock<Arc<Cmdlet>> = OnceLock::new();
-    if name.eq_ignore_ascii_case("Select-Object") {
-        Some((LocalStage::SelectObject, SELECT.get_or_init(|| Arc::new(cmdlet(SELECT_OBJECT)))))
-    } else if name.eq_ignore_ascii_case("Measure-Object") {
-        Some((LocalStage::MeasureObject, MEASURE.get_or_init(|| Arc::new(cmdlet(MEASURE_OBJECT)))))
-    } else {
-        None
-    }
+    local_stages().iter().find(|(_, cmdlet)| cmdlet.name.eq_ignore_ascii_case(name)).map(|(stage, cmdlet)| (*stage, cmdlet))
 }
 
 /// Reads a row. Rows are the project's own: what does not have the form is read as far as it does.

@@ -95,6 +95,23 @@ const TABLES: &[(&str, &[Column])] = &[
     ),
 ];
 
+/// Name spaces of the output types that have a table and whose whole name is known.
+const NAMES: &[(&str, &[&str])] = &[
+    (
+        "Microsoft.Exchange.Data.Directory.Management",
+        &["Mailbox", "MailContact", "DistributionGroup", "CASMailbox", "ReducedRecipient", "User", "WindowsGroup"],
+    ),
+    ("Microsoft.Exchange.Data.Directory.SystemConfiguration", &["AcceptedDomain"]),
+    ("Microsoft.Exchange.Data.Directory.Permission", &["RecipientPermission"]),
+    ("Microsoft.Exchange.Management.RecipientTasks", &["MailboxAcePresentationObject"]),
+];
+
+/// Every type that has a table, by its whole name, with the table's columns.
+pub fn tables() -> impl Iterator<Item = (String, &'static [Column])> {
+    let names = NAMES.iter().flat_map(|(space, names)| names.iter().map(move |name| format!("{space}.{name}")));
+    names.filter_map(|name| table_columns(&name).map(|columns| (name, columns)))
+}
+
 /// The default table of an output type, by its full or short name with or without `Deserialized.`; `None` for types
 /// that have no table of their own.
 #[must_use]

@@ -16,7 +16,7 @@ use crate::exit::{Exit, NOT_IN_STORE};
 use crate::failure::Failure;
 use crate::options::{CertExport, CertImport, CertList, CertNew, CertRemove, CertShow};
 use crate::profile::file_failure;
-use crate::{password, places, print, tell};
+use crate::{note, password, places, print, tell};
 
 /// Makes a certificate and puts it into the store.
 pub(crate) fn new(options: &CertNew, as_json: bool) -> Result<Exit, Failure> {
@@ -44,7 +44,7 @@ pub(crate) fn list(options: &CertList, as_json: bool) -> Result<Exit, Failure> {
     let store = store(options.store.as_deref())?;
     let all = store.list().map_err(store_failure)?;
     for skipped in &all.unreadable {
-        tell(&format!("note: {} is skipped: {}", skipped.path.display(), skipped.reason));
+        note(&format!("{} is skipped: {}", skipped.path.display(), skipped.reason));
     }
     if as_json {
         print(&format!("{}\n", all.entries.iter().map(|e| describe(&e.identity.certificate)).collect::<Json>()))?;
@@ -157,7 +157,7 @@ pub(crate) fn add(store: &CertificateStore, identity: &Identity) -> Result<PathB
 pub(crate) fn from_store(thumbprint: &str, store: Option<&Path>) -> Result<Credential, Failure> {
     let entry = find(thumbprint, store)?;
     if entry.exposed {
-        tell(&format!("note: others than you may read the private key in {}: chmod 600", entry.path.display()));
+        note(&format!("others than you may read the private key in {}: chmod 600", entry.path.display()));
     }
     Ok(Credential::Certificate(Arc::new(entry.identity)))
 }

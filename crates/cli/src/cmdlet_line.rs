@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::dialect;
 use crate::failure::Failure;
-use crate::options::{Global, Transport};
+use crate::options::{Global, Progress, Transport};
 use crate::output::Format;
 
 /// A command line that runs a cmdlet.
@@ -16,6 +16,9 @@ pub(crate) struct CmdletLine {
     pub params: Option<String>,
     /// The properties that are shown; all where it is empty.
     pub select: Vec<String>,
+    /// A JMESPath expression.
+    pub query: Option<String>,
+    pub progress: Progress,
     /// The tenant, by id or domain, that the profile must be for.
     pub require_tenant: Option<String>,
     pub cmdlet: String,
@@ -73,16 +76,28 @@ impl CmdletLine {
             self.global.verbose += 1;
             return Ok(true);
         }
-        if !matches!(name.as_str(), "-o" | "--output" | "--profile" | "--transport" | "--params" | "--select" | "--require-tenant") {
+        if name == "--quiet" && glued.is_none() {
+            self.global.quiet = true;
+            return Ok(true);
+        }
+        if !matches!(
+            name.as_str(),
+            "-o" | "--output" | "--profile" | "--transport" | "--params" | "--select" | "--query" | "--progress" | "--require-tenant"
+        ) {
             return Ok(false);
         }
         let value = match glued {
             Some(value) => value,
-            None => words.next().cloned().ok_or_else(|| Failure::usage(format!("{name} needs a value")))?,
+            None => words
+                .next()
+                .cloned()
+                .ok_or_else(|| Failure::usage(format!("{name} needs a value")).hint("'exops run --help' tells which"))?,
         };
         match name.as_str() {
             "--profile" => self.global.profile = Some(value),
             "--params" => self.params = Some(value),
+            "--query" => self.query = Some(value),
+            "--progress" => self.progress = choice(&name, &value)?,
             "--require-tenant" => self.require_tenant = Some(value),
             "--select" => self.select = value.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect(),
             "--transport" => self.transport = choice(&name, &value)?,

@@ -1,6 +1,6 @@
 //! `exops completion`: a small script for each shell, which asks this program for the words that fit.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use clap::CommandFactory as _;
 use exops_catalogue::{Catalogue, ParameterKind, Validator};
@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::options::{Cli, Shell};
 use crate::profile::{DEFAULT, Profile};
-use crate::{print, words};
+use crate::{note, print, words};
 
 /// First word of a question by a script; the words of the command line follow, the one at the cursor last.
 pub(crate) const ASK: &str = "__complete";
@@ -63,7 +63,7 @@ pub(crate) fn script(shell: Shell) -> Result<Exit, Failure> {
         Shell::Pwsh => POWERSHELL,
     })?;
     if std::io::stdout().is_terminal() {
-        let _ = writeln!(std::io::stderr(), "note: the script's first comment says how it is loaded");
+        note("the script's first comment says how it is loaded");
     }
     Ok(Exit::Ok)
 }

@@ -23,9 +23,12 @@ const TRIAL: &str = "Get-AcceptedDomain";
 /// Signs in, makes one call, and only then saves the profile.
 pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: bool) -> Result<Exit, Failure> {
     let name = profile.unwrap_or_else(|| profile::DEFAULT.to_owned());
+    let app_id = app_id(&options)?;
     let saved_endpoint = saved_endpoint(&options)?;
-    let organization = match (&options.organization, &saved_endpoint) {
-        (Some(organization), _) => organization.clone(),
+    // A lab knows its own.
+    let elsewhere = variable("AZURE_TENANT_ID").filter(|_| !options.lab);
+    let organization = match (options.organization.clone().or(elsewhere), &saved_endpoint) {
+        (Some(organization), _) => organization,
         (None, SavedEndpoint::Lab { data }) => Bootstrap::open(data)?.ready.organization,
         (None, _) => {
             return Err(Failure::usage("--organization is missing").hint("a domain of the organisation, such as contoso.onmicrosoft.com"));
@@ -33,12 +36,12 @@ pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: 
     };
     let endpoint = session::endpoint(&saved_endpoint, &organization, None)?;
     let (credential, saved_credential) = credential(&options)?;
-    let session = Session::new(endpoint, options.app_id, credential)?;
+    let session = Session::new(endpoint, app_id, credential)?;
     let token = session.tokens.token().await?;
     let connection = RestConnection::new(session.http.clone(), session.tokens.clone());
     try_out(&connection, &token).await?;
     let saved = Profile {
-        app_id: options.app_id,
+        app_id,
         organization,
         tenant_id: token.claims().tenant_id,
         connection_id: connection.connection_id(),
@@ -64,6 +67,26 @@ pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: 
     Ok(Exit::Ok)
 }
 
+/// The option or its variable, else the variable that Azure's libraries read.
+fn app_id(options: &Connect) -> Result<Uuid, Failure> {
+    const AZURE: &str = "AZURE_CLIENT_ID";
+    match (options.app_id, variable(AZURE)) {
+        (Some(id), _) => Ok(id),
+        (None, Some(text)) => text
+            .parse()
+            .map_err(|_| Failure::usage(format!("{AZURE} is '{text}', which is no GUID")).hint("the client id of the application")),
+        (None, None) => {
+            Err(Failure::usage("--app-id is missing")
+                .hint("the client id of the application; EXOPS_APP_ID and AZURE_CLIENT_ID give it too"))
+        }
+    }
+}
+
+/// A variable that is set to something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
 fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
     let explicit = options.authority.is_some() || options.endpoint.is_some();
     if options.lab && !explicit {
@@ -85,7 +108,7 @@ fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
         .to_owned();
     let ca_file = options.ca_file.as_ref().map(|f| std::path::absolute(f).map_err(|e| file_failure("use", f, &e))).transpose()?;
     Ok(SavedEndpoint::Fixed {
-        authority: https(&options.authority, worldwide.authority, "--authority")?,
+        authority: https(&options.authority.clone().or_else(azure_authority), worldwide.authority, "--authority")?,
         powershell: format!("{admin_api}/powershell-liveid"),
         admin_api,
         ca_file,
@@ -93,12 +116,17 @@ fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
     })
 }
 
+/// Azure's libraries take the host without a scheme too.
+fn azure_authority() -> Option<String> {
+    variable("AZURE_AUTHORITY_HOST").map(|host| if host.contains("://") { host } else { format!("https://{host}") })
+}
+
 fn credential(options: &Connect) -> Result<(exops_client::Credential, SavedCredential), Failure> {
     // A thumbprint on the command line goes before a file in the environment.
     let file = options
         .certificate_file_path
         .clone()
-        .or_else(|| std::env::var_os("EXOPS_CERTIFICATE").filter(|v| !v.is_empty()).map(PathBuf::from));
+        .or_else(|| variable("EXOPS_CERTIFICATE").or_else(|| variable("AZURE_CLIENT_CERTIFICATE_PATH")).map(PathBuf::from));
     match (&options.certificate_thumbprint, &file) {
         (Some(thumbprint), _) => {
             let store = options.store.as_ref().map(|s| std::path::absolute(s).map_err(|e| file_failure("use", s, &e))).transpose()?;

@@ -3,17 +3,17 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use exops_runspace::{BoxFuture, Choice, Host, HostError};
+use exops_runspace::{BoxFuture, Choice, Host, HostError, StopToken};
 
 use crate::output::printable;
 
-/// Asks on standard error, reads standard input.
-struct Terminal;
+/// Asks on standard error, reads standard input, until the cmdlet is to stop.
+struct Terminal(StopToken);
 
 /// A host, where somebody sits at the terminal.
-pub(crate) fn terminal() -> Option<Arc<dyn Host>> {
+pub(crate) fn terminal(stop: &StopToken) -> Option<Arc<dyn Host>> {
     let somebody = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    somebody.then(|| Arc::new(Terminal) as Arc<dyn Host>)
+    somebody.then(|| Arc::new(Terminal(stop.clone())) as Arc<dyn Host>)
 }
 
 impl Host for Terminal {
@@ -33,7 +33,7 @@ impl Host for Terminal {
         let question = format!("\n{caption}\n{message}\n{} (default is \"{usual}\"): ", offers.join("  "));
         Box::pin(async move {
             loop {
-                let answer = ask(question.clone()).await?;
+                let answer = ask(question.clone(), &self.0).await?;
                 let answer = answer.trim();
                 if answer.is_empty() {
                     return Ok(default);
@@ -47,18 +47,22 @@ impl Host for Terminal {
     }
 
     fn read_line(&self) -> BoxFuture<'_, Result<String, HostError>> {
-        Box::pin(ask(String::new()))
+        Box::pin(ask(String::new(), &self.0))
     }
 }
 
 /// One line. The thread that waits for it does not keep the program from ending.
-async fn ask(question: String) -> Result<String, HostError> {
+async fn ask(question: String, stop: &StopToken) -> Result<String, HostError> {
     let read = tokio::task::spawn_blocking(move || {
-        let mut err = std::io::stderr().lock();
-        err.write_all(question.as_bytes()).and_then(|()| err.flush()).ok()?;
+        // The lock ends before the wait begins: others have something to say meanwhile.
+        std::io::stderr().write_all(question.as_bytes()).ok()?;
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).ok().filter(|n| *n > 0).map(|_| line)
     });
-    let line = read.await.ok().flatten().ok_or(HostError::Cancelled)?;
+    let line = tokio::select! {
+        () = stop.stopped() => None,
+        read = read => read.ok().flatten(),
+    };
+    let line = line.ok_or(HostError::Cancelled)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use exops_client::{Endpoint, GraphSetup, Http, NewApplication, RegisteredApplication};
-use exops_lab::{Bootstrap, Lab, LabConfig};
+use exops_lab::{Bootstrap, Lab, LabConfig, Seed};
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::options::{LabApp, LabAppCreate, LabData, LabUp};
+use crate::options::{LabApp, LabAppCreate, LabData, LabSeed, LabUp};
 use crate::output::{Format, printable};
 use crate::session::{lab_data, lab_endpoint, read};
 use crate::{asked_to_stop, io_reason, print, tell};
 
 /// How long `down` waits for the lab to drain.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How long a large organisation may take to be filled anew.
+const REFILL: Duration = Duration::from_secs(600);
 
 /// Starts a lab and stays until it is asked to stop.
 pub(crate) async fn up(options: LabUp) -> Result<Exit, Failure> {
@@ -29,6 +31,10 @@ pub(crate) async fn up(options: LabUp) -> Result<Exit, Failure> {
         organization: options.organization,
         tenant_id: options.tenant_id,
         host_aliases: options.host_aliases,
+        seed: options.seed.map(|seed| match seed {
+            LabSeed::Standard => Seed::Standard,
+            LabSeed::Large => Seed::Large,
+        }),
         ..LabConfig::default()
     };
     let running = Lab::start(config).await?;
@@ -72,10 +78,10 @@ impl Found {
         Ok(Self { http: Http::new(&endpoint)?, endpoint, bootstrap })
     }
 
-    async fn call(&self, method: &str, path: &str) -> Result<Json, Failure> {
+    async fn call(&self, method: &str, path: &str, patience: Duration) -> Result<Json, Failure> {
         let url = format!("{}/exops-lab/v1/{path}", self.endpoint.authority);
         let method = if method == "POST" { exops_client::Method::POST } else { exops_client::Method::GET };
-        match self.http.json(method, &url, &self.bootstrap.token).await? {
+        match self.http.json(method, &url, &self.bootstrap.token, patience).await? {
             (200..=299, body) => Ok(body),
             (401 | 403, _) => Err(Failure::new(
                 Exit::SignIn,
@@ -104,7 +110,7 @@ pub(crate) fn graph_of(bootstrap: &Bootstrap) -> Result<GraphSetup, Failure> {
 /// Tells where the running lab is.
 pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failure> {
     let found = Found::open(data)?;
-    let own = found.call("GET", "status").await?;
+    let own = found.call("GET", "status", DRAIN).await?;
     let ready = &found.bootstrap.ready;
     if as_json {
         print(&format!("{own}\n"))?;
@@ -129,12 +135,13 @@ pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failur
 /// Takes the running lab's organisation back to its first day.
 pub(crate) async fn reset(data: &LabData, as_json: bool) -> Result<Exit, Failure> {
     let found = Found::open(data)?;
-    let done = found.call("POST", "reset").await?;
+    let done = found.call("POST", "reset", REFILL).await?;
     if as_json {
         print(&format!("{done}\n"))?;
     } else {
         let organization = &found.bootstrap.ready.organization;
-        print(&format!("{organization} is as on its first day, and its audit log is empty; applications stay registered\n"))?;
+        let seed = done.get("seed").and_then(Json::as_str).unwrap_or_default();
+        print(&format!("{organization} holds its {seed} seed again, and its audit log is empty; applications stay registered\n"))?;
     }
     Ok(Exit::Ok)
 }
@@ -142,7 +149,7 @@ pub(crate) async fn reset(data: &LabData, as_json: bool) -> Result<Exit, Failure
 /// Asks the running lab to stop and waits until it has.
 pub(crate) async fn down(data: &LabData) -> Result<Exit, Failure> {
     let found = Found::open(data)?;
-    found.call("POST", "shutdown").await?;
+    found.call("POST", "shutdown", DRAIN).await?;
     let ready_file = found.bootstrap.ready.data_dir.join("ready.json");
     let begun = Instant::now();
     while ready_file.exists() {

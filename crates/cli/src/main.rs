@@ -17,7 +17,10 @@ mod params;
 mod password;
 mod places;
 mod profile;
+mod progress;
+mod query;
 mod quickstart;
+mod rest;
 mod run;
 mod session;
 mod status;
@@ -64,6 +67,7 @@ fn dispatch(words: Vec<String>) -> (bool, Result<Exit, Failure>) {
     match cmdlet_line::read(words.get(1..).unwrap_or_default()) {
         Ok(Some(line)) => {
             start_log(&line.global);
+            keep_quiet(&line.global);
             let as_json = line.global.output.is_some_and(output::Format::is_json);
             return (as_json, block_on(Threads::One, run::run(line)));
         }
@@ -80,7 +84,8 @@ fn dispatch(words: Vec<String>) -> (bool, Result<Exit, Failure>) {
         Err(failure) => return (asks_json, Err(failure)),
         Ok((Err(error), _)) => return (asks_json, help_or_usage(&error, asks_json)),
         Ok((Ok(cli), notes)) => {
-            notes.iter().for_each(|note| tell(&format!("note: {note}")));
+            keep_quiet(&cli.global);
+            notes.iter().for_each(|text| note(text));
             cli
         }
     };
@@ -114,6 +119,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Verb::Status(json) => block_on(Threads::One, status::status(global.profile, wants_json(json))),
         // `cmdlet_line` takes every complete one.
         Verb::Run(_) => Err(Failure::usage("'run' needs the name of a cmdlet").hint("exops run Get-Mailbox -ResultSize 10")),
+        Verb::Rest(options) => block_on(Threads::One, rest::rest(options, global.profile)),
         Verb::Explain(options) => explain::explain(&options, global.profile.as_deref(), wants_json(options.json)),
         Verb::Completion(options) => completion::script(options.shell),
         Verb::Disconnect(options) => connect::disconnect(global.profile, options.all),
@@ -202,6 +208,20 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Writes a line to standard error; where that is closed, nobody is left to tell.
 fn tell(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// `--quiet`: notes are not told.
+static QUIET: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+fn keep_quiet(global: &Global) {
+    QUIET.store(global.quiet, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// Tells something that is good to know and changes nothing, unless `--quiet` is given.
+fn note(text: &str) {
+    if !QUIET.load(std::sync::atomic::Ordering::Relaxed) {
+        tell(&format!("note: {text}"));
+    }
 }
 
 /// Standard output that takes nothing more.

@@ -31,6 +31,9 @@ pub(crate) struct Global {
     /// Log to standard error; twice for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
+    /// Nothing on standard error but errors and questions
+    #[arg(long, global = true)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +49,8 @@ pub(crate) enum Verb {
     Status(Json),
     /// Run a cmdlet; its arguments are written as in PowerShell
     Run(Run),
+    /// One call of the admin API or of Graph with the profile's token; the answer as it came
+    Rest(Rest),
     /// What a cmdlet and its parameters take, without asking a service
     Explain(Explain),
     /// A script that completes commands, cmdlets and parameters in a shell
@@ -114,12 +119,21 @@ pub(crate) struct LabUp {
     /// Id of the tenant; only a new data folder takes it
     #[arg(long, value_name = "GUID")]
     pub tenant_id: Option<Uuid>,
-    /// What the organisation holds at first
-    #[arg(long, value_name = "NAME", default_value = "standard", value_parser = ["standard"])]
-    pub seed: String,
+    /// What the organisation holds at first; only a new data folder takes it
+    #[arg(long, value_name = "NAME")]
+    pub seed: Option<LabSeed>,
     /// Another host name that the lab answers to
     #[arg(long = "host-alias", value_name = "NAME")]
     pub host_aliases: Vec<String>,
+}
+
+/// What an organisation holds at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LabSeed {
+    /// Some 200 recipients of every kind; what a new data folder gets where nothing is said
+    Standard,
+    /// The same and further users: 100,000 mailboxes
+    Large,
 }
 
 #[derive(Debug, Args)]
@@ -183,7 +197,7 @@ pub(crate) struct LabAppOne {
 pub(crate) struct Connect {
     /// Client id of the application
     #[arg(long, value_name = "GUID", env = "EXOPS_APP_ID")]
-    pub app_id: Uuid,
+    pub app_id: Option<Uuid>,
     /// A domain of the organisation; a lab's own where it is not given
     #[arg(long, value_name = "DOMAIN", env = "EXOPS_ORGANIZATION")]
     pub organization: Option<String>,
@@ -227,6 +241,18 @@ pub(crate) enum Transport {
     Rps,
 }
 
+/// Whether and how it is told how far a cmdlet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Progress {
+    /// A line that changes, where standard error is a terminal and standard output is none
+    #[default]
+    Auto,
+    /// A JSON object a line
+    Jsonl,
+    /// Nothing
+    None,
+}
+
 /// Only for its help: the words of `run` are read by `cmdlet_line`.
 #[derive(Debug, Args)]
 #[command(
@@ -244,6 +270,12 @@ pub(crate) struct Run {
     /// Show these properties only, separated by commas
     #[arg(long, value_name = "NAMES")]
     pub select: Option<String>,
+    /// A JMESPath expression over the list of objects; what it gives is shown
+    #[arg(long, value_name = "EXPRESSION")]
+    pub query: Option<String>,
+    /// How far it is, on standard error; by itself on a terminal only
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: Progress,
     /// Refuse to run unless the profile is for this tenant
     #[arg(long, value_name = "ID|DOMAIN")]
     pub require_tenant: Option<String>,
@@ -253,6 +285,25 @@ pub(crate) struct Run {
     /// Its arguments
     #[arg(value_name = "ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rest {
+    /// GET, POST, PATCH, PUT or DELETE
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    /// A path such as /adminapi/beta/{tenant}/InvokeCommand or /v1.0/applications; {tenant} and {organization} are filled in
+    #[arg(value_name = "PATH")]
+    pub address: String,
+    /// The body: JSON, @FILE or - for standard input
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+    pub body: Option<String>,
+    /// Also tell the call as a curl command on standard error, with $TOKEN where the token is
+    #[arg(long)]
+    pub show_curl: bool,
+    /// Refuse unless the profile is for this tenant
+    #[arg(long, value_name = "ID|DOMAIN")]
+    pub require_tenant: Option<String>,
 }
 
 #[derive(Debug, Args)]

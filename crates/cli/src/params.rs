@@ -20,7 +20,23 @@ const FORM: &str =
 
 /// The arguments that `--params` gives: JSON itself, `@file`, or `-` for standard input.
 pub(crate) fn arguments(given: &str) -> Result<Vec<Argument>, Failure> {
-    let bytes = match given.strip_prefix('@') {
+    match serde_json::from_slice(&bytes(given)?) {
+        Ok(Json::Object(map)) => {
+            let argument = |(name, value): (String, Json)| Argument {
+                name: Some(name.strip_prefix('-').map(str::to_owned).unwrap_or(name)),
+                value: Some(value_of(value)),
+                glued: true,
+            };
+            Ok(map.into_iter().map(argument).collect())
+        }
+        Ok(_) => Err(Failure::usage("--params is JSON, but no object of parameters and their values").hint(FORM)),
+        Err(e) => Err(Failure::usage(format!("--params is no JSON: {e}")).hint(FORM)),
+    }
+}
+
+/// What an option gives: the text itself, `@file`, or `-` for standard input; without a byte order mark.
+pub(crate) fn bytes(given: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = match given.strip_prefix('@') {
         Some(file) => read(Path::new(file))?,
         None if given == "-" => {
             let mut bytes = Vec::new();
@@ -32,23 +48,19 @@ pub(crate) fn arguments(given: &str) -> Result<Vec<Argument>, Failure> {
         }
         None => given.as_bytes().to_vec(),
     };
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    match serde_json::from_slice(text) {
-        Ok(Json::Object(map)) => {
-            let argument = |(name, value): (String, Json)| Argument {
-                name: Some(name.strip_prefix('-').map(str::to_owned).unwrap_or(name)),
-                value: Some(parameter(value)),
-                glued: true,
-            };
-            Ok(map.into_iter().map(argument).collect())
-        }
-        Ok(_) => Err(Failure::usage("--params is JSON, but no object of parameters and their values").hint(FORM)),
-        Err(e) => Err(Failure::usage(format!("--params is no JSON: {e}")).hint(FORM)),
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
     }
+    Ok(bytes)
 }
 
 /// A JSON object is a hashtable, as `@{…}` is.
-fn parameter(json: Json) -> Value {
+fn value_of(json: Json) -> Value {
+    value(json, &|entries| hashtable(entries.into_iter().map(|(name, value)| (name.into(), value)).collect()))
+}
+
+/// The value of a JSON text; `object` makes one of names and values.
+pub(crate) fn value(json: Json, object: &dyn Fn(Vec<(String, Value)>) -> Value) -> Value {
     match json {
         Json::Null => Value::Null,
         Json::Bool(b) => Value::Bool(b),
@@ -58,11 +70,8 @@ fn parameter(json: Json) -> Value {
             (None, Some(n)) => Value::Double(n),
             (None, None) => number.to_string().into(),
         },
-        Json::Array(items) => PsObject::from_list(items.into_iter().map(parameter).collect()).into(),
-        Json::Object(map) => {
-            let entries = map.into_iter().map(|(name, value)| (name.into(), parameter(value))).collect();
-            hashtable(entries)
-        }
+        Json::Array(items) => PsObject::from_list(items.into_iter().map(|item| value(item, object)).collect()).into(),
+        Json::Object(map) => object(map.into_iter().map(|(name, item)| (name, value(item, object))).collect()),
     }
 }
 

@@ -12,16 +12,19 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::profile::{PasswordSource, file_failure};
 use crate::session::read;
-use crate::{io_reason, tell};
+use crate::{io_reason, note};
 
 /// Names a file with the password.
 const VARIABLE: &str = "EXOPS_CERTIFICATE_PASSWORD_FILE";
+/// Holds the password itself, as Azure's libraries read it.
+const AZURE: &str = "AZURE_CLIENT_CERTIFICATE_PASSWORD";
 
 /// Where the password of a connection comes from: the option, else the variable, else the terminal if one is needed.
 pub(crate) fn source(file: Option<&Path>) -> Result<PasswordSource, Failure> {
     match file {
         Some(file) => std::path::absolute(file).map(PasswordSource::File).map_err(|e| file_failure("use", file, &e)),
         None if std::env::var_os(VARIABLE).is_some_and(|v| !v.is_empty()) => Ok(PasswordSource::Variable),
+        None if std::env::var_os(AZURE).is_some_and(|v| !v.is_empty()) => Ok(PasswordSource::Azure),
         None => Ok(PasswordSource::Prompt),
     }
 }
@@ -37,7 +40,7 @@ pub(crate) fn identity(path: &Path, source: PasswordSource) -> Result<(Identity,
     let bytes = read(path).map_err(|f| Failure { exit: Some(Exit::SignIn), ..f })?;
     let credential = |identity: Identity, source: PasswordSource| {
         if source == PasswordSource::None && exops_keystore::is_exposed(path) {
-            tell(&format!("note: others than you may read the private key in {}: chmod 600", path.display()));
+            note(&format!("others than you may read the private key in {}: chmod 600", path.display()));
         }
         Ok((identity, source))
     };
@@ -53,6 +56,10 @@ pub(crate) fn identity(path: &Path, source: PasswordSource) -> Result<(Identity,
         PasswordSource::Variable => match std::env::var_os(VARIABLE).filter(|v| !v.is_empty()) {
             Some(file) => first_line(Path::new(&file))?,
             None => return Err(unusable(path, &IdentityError::PasswordNeeded).hint(format!("set {VARIABLE}, as when you connected"))),
+        },
+        PasswordSource::Azure => match std::env::var(AZURE) {
+            Ok(password) if !password.is_empty() => SecretString::from(password),
+            _ => return Err(unusable(path, &IdentityError::PasswordNeeded).hint(format!("set {AZURE}, as when you connected"))),
         },
     };
     match Identity::read(&bytes, Some(&password)) {

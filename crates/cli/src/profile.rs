@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::places;
+use crate::{places, suggest};
 
 /// The profile without a name of its own.
 pub(crate) const DEFAULT: &str = "default";
@@ -64,6 +64,8 @@ pub(crate) enum PasswordSource {
     File(PathBuf),
     /// The file that `EXOPS_CERTIFICATE_PASSWORD_FILE` names.
     Variable,
+    /// `AZURE_CLIENT_CERTIFICATE_PASSWORD` itself.
+    Azure,
 }
 
 impl Profile {
@@ -71,10 +73,7 @@ impl Profile {
     pub(crate) fn load(name: &str) -> Result<Self, Failure> {
         let path = path(name)?;
         match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).map_err(|e| {
-                Failure::new(Exit::Unexpected, format!("the profile {} cannot be read: {}", path.display(), e.message()))
-                    .hint("connect again to write it anew")
-            }),
+            Ok(text) => toml::from_str(&text).map_err(|e| unreadable(&path, &text, &e)),
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(Failure { code: "NotConnected".to_owned(), ..Failure::new(Exit::SignIn, format!("there is no profile '{name}'")) }
                     .hint("sign in with 'exops connect --app-id … --organization … --certificate-file-path …' (--lab for a lab)"))
@@ -155,6 +154,20 @@ impl Profile {
         names.sort();
         Ok(names)
     }
+}
+
+/// A profile whose text is none: the line, and the key that an unknown one may stand for.
+fn unreadable(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
+    let message = error.message();
+    // A table is read whole before its keys are judged: its span begins at its heading, so the key itself is sought.
+    let mut names = message.split('`').skip(1).step_by(2);
+    let unknown = if message.starts_with("unknown field") { names.next() } else { None };
+    let of_key = unknown.and_then(|key| text.lines().position(|l| l.split('=').next().is_some_and(|k| k.trim() == key)));
+    let of_span = || Some(text.get(..error.span()?.start)?.matches('\n').count());
+    let place = of_key.or_else(of_span).map(|line| format!(", line {}", line + 1)).unwrap_or_default();
+    let question = unknown.map(|key| suggest::question(&suggest::near(key, names), "")).filter(|q| !q.is_empty());
+    let hint = question.map_or_else(String::new, |q| format!("{q} Or ")) + "connect again to write it anew";
+    Failure::new(Exit::Unexpected, format!("the profile {}{place} cannot be read: {message}", path.display())).hint(hint)
 }
 
 fn path(name: &str) -> Result<PathBuf, Failure> {

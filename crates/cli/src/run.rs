@@ -15,11 +15,16 @@ use crate::exit::{Exit, is_not_served};
 use crate::failure::Failure;
 use crate::output::{Format, Output, printable};
 use crate::profile::{self, Profile};
+use crate::progress::Progress;
+use crate::query::{Found, Query};
 use crate::session::Session;
 use crate::{asked_to_stop, host, output_failure, params, suggest, tell, words};
 
 /// How long closing may take when nobody reads any more.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Part of the id of an error about a question that nobody answered.
+const UNANSWERED: &str = "HostFunctionNotImplemented";
 
 /// Runs the cmdlet of a command line.
 pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
@@ -28,6 +33,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
         command.arguments.extend(params::arguments(params)?);
     }
     let sent = Sent::of(&line.cmdlet, &command.arguments);
+    let query = line.query.as_deref().map(Query::new).transpose()?;
     let bound = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).map_err(|e| sent.failure(&e.record))?;
     let profile = Profile::load(line.global.profile.as_deref().unwrap_or(profile::DEFAULT))?;
     profile.must_be_for(line.require_tenant.as_deref())?;
@@ -35,7 +41,8 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     let caller = session.tokens.token().await?.caller();
     let connection = session.connection(line.transport);
     let correlation_id = Uuid::new_v4();
-    let invocation = Invocation { host: host::terminal(), ..Invocation::new(caller, bound, correlation_id) };
+    let mut invocation = Invocation::new(caller, bound, correlation_id);
+    invocation.host = host::terminal(&invocation.stop);
 
     let terminal = std::io::stdout().is_terminal();
     let explicit = line.global.output;
@@ -43,7 +50,10 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     let width = terminal.then(terminal_width);
     let out = BufWriter::with_capacity(64 << 10, std::io::stdout());
     let mut shown = Shown {
-        output: Output::new(format, out, &sent.cmdlet, width, line.select),
+        output: Output::new(format, out, &sent.cmdlet, width, line.select, query.is_some()),
+        query,
+        progress: Progress::new(line.progress, line.global.quiet),
+        quiet: line.global.quiet,
         sent,
         as_json: explicit.is_some_and(Format::is_json),
         correlation_id,
@@ -51,6 +61,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     };
     stop_on_interrupt(invocation.stop.clone());
     let result = shown.all(connection.as_ref(), invocation).await;
+    shown.progress.finish();
     let closing = tokio::time::timeout(if result.is_ok() { Duration::from_secs(10) } else { GOODBYE }, connection.close());
     let _ = closing.await;
     result
@@ -77,6 +88,9 @@ fn terminal_width() -> usize {
 /// Records on their way out.
 struct Shown<W: Write> {
     output: Output<W>,
+    query: Option<Query>,
+    progress: Progress,
+    quiet: bool,
     sent: Sent,
     as_json: bool,
     correlation_id: Uuid,
@@ -102,23 +116,50 @@ impl<W: Write> Shown<W> {
                 Some(Step::Record(Record::Output(_))) if stop.is_stopped() => left_out = true,
                 Some(Step::Record(record)) => self.record(record)?,
                 Some(Step::Ended(end)) => {
-                    self.output.finish().map_err(|e| output_failure(&e))?;
+                    self.finish()?;
+                    // The question that the interrupt took away is no news to whoever did it.
+                    let unanswered = |r: &ErrorRecord| r.fully_qualified_error_id.contains(UNANSWERED);
+                    if stop.is_stopped() && matches!(&end, Ended::Failed(r) | Ended::Refused(r) if unanswered(r)) {
+                        return Ok(Exit::Interrupted);
+                    }
                     return if left_out && end == Ended::Completed { Ok(Exit::Interrupted) } else { self.ended(end) };
                 }
                 None => {
-                    self.output.finish().map_err(|e| output_failure(&e))?;
+                    self.finish()?;
                     return Err(Fault::new(FaultKind::Internal, "the connection ended without telling how").into());
                 }
             }
         }
     }
 
+    fn object(&mut self, value: &Value) -> Result<(), Failure> {
+        self.progress.object();
+        match &mut self.query {
+            None => self.output.object(value),
+            Some(query) => query.object(value)?.iter().try_for_each(|found| self.output.object(found)),
+        }
+        .map_err(|e| output_failure(&e))
+    }
+
+    /// Ends the document, also after an error in the middle.
+    fn finish(&mut self) -> Result<(), Failure> {
+        let found = self.query.as_mut().map(Query::finish).transpose()?.flatten();
+        match found {
+            None => Ok(()),
+            Some(Found::Items(items)) => items.iter().try_for_each(|found| self.output.object(found)),
+            Some(Found::One(json)) => self.output.whole(&json),
+        }
+        .and_then(|()| self.output.finish())
+        .map_err(|e| output_failure(&e))
+    }
+
     fn record(&mut self, record: Record) -> Result<(), Failure> {
         match record {
-            Record::Output(value) => self.output.object(&value).map_err(|e| output_failure(&e))?,
+            Record::Output(value) => self.object(&value)?,
             Record::Error(record) => {
                 let failure = self.identified(self.sent.failure(&record));
                 self.worst = failure.exit.filter(|_| self.worst == Exit::Ok).unwrap_or(self.worst);
+                self.progress.clear();
                 failure.print(self.as_json);
             }
             Record::Warning(text) => self.say("warning", &text),
@@ -131,7 +172,11 @@ impl<W: Write> Shown<W> {
     }
 
     /// A line of another stream on standard error.
-    fn say(&self, stream: &str, text: &str) {
+    fn say(&mut self, stream: &str, text: &str) {
+        if self.quiet {
+            return;
+        }
+        self.progress.clear();
         let text = printable(text);
         match (self.as_json, stream) {
             (true, _) => tell(&json!({ stream: text }).to_string()),
@@ -191,6 +236,9 @@ impl Sent {
         let catalogue = Catalogue::built_in();
         let known = catalogue.cmdlet(&self.cmdlet);
         match (exit, known) {
+            (Exit::Usage, _) if record.fully_qualified_error_id.contains(UNANSWERED) => {
+                failure.hint = "run it at a terminal, or with -Confirm:false".to_owned();
+            }
             (Exit::Usage, None) => {
                 failure.code = "CommandNotFound".to_owned();
                 failure.message = format!("there is no cmdlet '{}'", self.cmdlet);

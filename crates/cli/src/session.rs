@@ -50,6 +50,7 @@ pub(crate) fn endpoint(saved: &SavedEndpoint, organization: &str, tenant_id: Opt
         SavedEndpoint::Lab { data } => lab_endpoint(&Bootstrap::open(data)?.ready, organization, tenant_id),
         SavedEndpoint::Fixed { authority, admin_api, powershell, ca_file, lab } => Ok(Endpoint {
             authority: authority.clone(),
+            graph: fixed_graph(authority, *lab),
             admin_api: admin_api.clone(),
             powershell: powershell.clone(),
             tenant_id,
@@ -57,6 +58,16 @@ pub(crate) fn endpoint(saved: &SavedEndpoint, organization: &str, tenant_id: Opt
             is_lab: *lab,
             ..Endpoint::worldwide(organization)
         }),
+    }
+}
+
+/// A lab has Graph beside its token service; the cloud's is known; of anything else it is not.
+fn fixed_graph(authority: &str, is_lab: bool) -> String {
+    let worldwide = Endpoint::worldwide("");
+    match authority {
+        lab if is_lab => lab.to_owned(),
+        cloud if cloud == worldwide.authority => worldwide.graph,
+        _ => String::new(),
     }
 }
 

@@ -3,12 +3,15 @@ use uuid::Uuid;
 /// Audience of tokens for the worldwide cloud's Exchange, whatever host an endpoint has.
 pub const EXCHANGE_RESOURCE: &str = "https://outlook.office365.com";
 
+/// Audience of tokens for the worldwide cloud's Graph.
+pub const GRAPH_RESOURCE: &str = "https://graph.microsoft.com";
+
 /// Where one organisation is reached, and what is trusted there. URLs have no trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Base of the token service (`https://login.microsoftonline.com`).
     pub authority: String,
-    /// Base of Graph (`https://graph.microsoft.com`).
+    /// Base of Graph (`https://graph.microsoft.com`); empty where it is not known.
     pub graph: String,
     /// Base of the REST admin API (`https://outlook.office365.com`).
     pub admin_api: String,
@@ -30,7 +33,7 @@ impl Endpoint {
     pub fn worldwide(organization: &str) -> Self {
         Self {
             authority: "https://login.microsoftonline.com".to_owned(),
-            graph: "https://graph.microsoft.com".to_owned(),
+            graph: GRAPH_RESOURCE.to_owned(),
             admin_api: EXCHANGE_RESOURCE.to_owned(),
             powershell: format!("{EXCHANGE_RESOURCE}/powershell-liveid"),
             organization: organization.to_owned(),

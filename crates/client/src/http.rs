@@ -89,7 +89,13 @@ impl Http {
     ///
     /// # Errors
     /// No usable answer.
-    pub async fn json(&self, method: http::Method, url: &str, bearer: &SecretString) -> Result<(u16, serde_json::Value), Fault> {
+    pub async fn json(
+        &self,
+        method: http::Method,
+        url: &str,
+        bearer: &SecretString,
+        timeout: Duration,
+    ) -> Result<(u16, serde_json::Value), Fault> {
         let authorization = SecretString::from(format!("Bearer {}", bearer.expose_secret()));
         let request = Request {
             method,
@@ -97,7 +103,7 @@ impl Http {
             headers: vec![("Accept", "application/json".to_owned())],
             authorization: Some(authorization.expose_secret()),
             body: Vec::new(),
-            timeout: Duration::from_secs(30),
+            timeout,
         };
         let answer = self.send(request).await.map_err(|lost| lost.fault)?;
         Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
@@ -207,9 +213,14 @@ impl Http {
                     .with_hint("use a host name that the certificate holds; a lab takes more with --host-alias")
             }
             rustls::Error::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => {
-                fault("ServerCertificateExpired", format!("the certificate of {place} has expired"))
-                    .with_hint("check this machine's clock; a lab renews its certificate when it starts again")
+                fault("ServerCertificateExpired", format!("the certificate of {place} has expired by this machine's clock ({})", clock()))
+                    .with_hint("check that clock; a lab renews its certificate when it starts again")
             }
+            rustls::Error::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. }) => fault(
+                "ServerCertificateNotYetValid",
+                format!("the certificate of {place} is not valid yet by this machine's clock ({})", clock()),
+            )
+            .with_hint("check that clock: it is likely behind"),
             other => fault("Tls", format!("no secure connection to {place}: {other}")).with_hint("check that host and port speak TLS"),
         }
     }
@@ -225,6 +236,23 @@ pub(crate) fn mark_fault(marked: bool, what: &str) -> Fault {
             .with_hint("connect without --lab to reach the cloud; nothing more was sent")
     };
     fault.with_code(LAB_MARK)
+}
+
+/// This machine's time, to the second.
+fn clock() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// K-09: how far this machine's clock is from the one that stamped an answer (its `Date` header), where that is more than
+/// the transport explains.
+pub(crate) fn clock_error(answer: &Answer, url: &str) -> Option<String> {
+    /// An answer is under way for less.
+    const TOLERANCE: i64 = 90;
+    let date = jiff::fmt::rfc2822::parse(answer.header("Date")?).ok()?;
+    let ahead = jiff::Timestamp::now().as_second().saturating_sub(date.timestamp().as_second());
+    let side = if ahead < 0 { "behind" } else { "ahead of" };
+    let minutes = ahead.unsigned_abs().saturating_add(30) / 60;
+    (ahead.abs() > TOLERANCE).then(|| format!("this machine's clock is {minutes} minutes {side} {}: set it", place(url)))
 }
 
 /// Scheme, host and port of a URL.

@@ -13,15 +13,17 @@ mod credential;
 mod endpoint;
 mod graph;
 mod http;
+mod raw;
 mod remote_powershell;
 mod rest;
 mod token;
 
 pub use ::http::Method;
 pub use credential::{CERTIFICATE_EXPIRED, CERTIFICATE_NOT_YET_VALID, Credential};
-pub use endpoint::{EXCHANGE_RESOURCE, Endpoint};
+pub use endpoint::{EXCHANGE_RESOURCE, Endpoint, GRAPH_RESOURCE};
 pub use graph::{GraphSetup, NewApplication, RegisteredApplication, RegisteredCertificate};
 pub use http::{Http, LAB_MARK};
+pub use raw::{RawCall, RawFailure};
 pub use remote_powershell::RemotePowerShellConnection;
 pub use rest::RestConnection;
 pub use token::{Token, TokenClaims, TokenSource};

@@ -238,6 +238,9 @@ impl Run {
         let host = self.host.clone().ok_or_else(|| undone("nobody can be asked here", UNASKED))?;
         let choices = ["&Yes", "&No"].map(|label| Choice { label: label.to_owned(), help: String::new() });
         let chosen = host.prompt_for_choice("Confirm", question, &choices, 0).await;
+        if self.stop.is_stopped() {
+            return Err(Ended::Stopped);
+        }
         if chosen.map_err(|e| undone(&e.to_string(), UNASKED))? != 0 {
             return Err(undone("it was not confirmed", "NotConfirmed"));
         }

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::credential::Credential;
-use crate::http::{Answer, Request, mark_fault, place};
+use crate::http::{Answer, Request, clock_error, mark_fault, place};
 use crate::{EXCHANGE_RESOURCE, Endpoint, Http};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,6 +100,7 @@ struct Inner {
     endpoint: Endpoint,
     app_id: Uuid,
     credential: Credential,
+    resource: &'static str,
     cached: Mutex<Option<Arc<Token>>>,
 }
 
@@ -107,7 +108,17 @@ impl TokenSource {
     /// A source that has no token yet.
     #[must_use]
     pub fn new(http: Http, endpoint: Endpoint, app_id: Uuid, credential: Credential) -> Self {
-        Self(Arc::new(Inner { http, endpoint, app_id, credential, cached: Mutex::new(None) }))
+        Self(Arc::new(Inner { http, endpoint, app_id, credential, resource: EXCHANGE_RESOURCE, cached: Mutex::new(None) }))
+    }
+
+    /// The source of tokens of the same application for another service; it shares nothing but the credential.
+    pub(crate) fn for_resource(&self, resource: &'static str) -> Self {
+        let inner = &*self.0;
+        if inner.resource == resource {
+            return self.clone();
+        }
+        let (http, endpoint, credential) = (inner.http.clone(), inner.endpoint.clone(), inner.credential.clone());
+        Self(Arc::new(Inner { http, endpoint, app_id: inner.app_id, credential, resource, cached: Mutex::new(None) }))
     }
 
     /// The endpoint whose token service it asks.
@@ -152,7 +163,7 @@ impl TokenSource {
         loop {
             tries += 1;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or_default();
-            let scope = format!("{EXCHANGE_RESOURCE}/.default");
+            let scope = format!("{}/.default", inner.resource);
             let client_id = inner.app_id.to_string();
             let mut form = vec![("grant_type", "client_credentials"), ("client_id", &client_id), ("scope", &scope)];
             let proof = inner.credential.proof(&client_id, &url, now).await?;
@@ -241,6 +252,9 @@ fn read_claims(token: &str) -> Option<TokenClaims> {
     })
 }
 
+/// The code of an assertion outside its life.
+const ASSERTION_TIME: u32 = 700_024;
+
 /// Advice by AADSTS code, and by a part of the text where one code has several meanings; the first row that fits
 /// counts. Codes: wire table of the token service's errors.
 const ADVICE: &[(u32, &str, &str, &str)] = &[
@@ -252,7 +266,7 @@ const ADVICE: &[(u32, &str, &str, &str)] = &[
         "",
         "register the certificate with the application: in a lab 'exops lab app create --certificate FILE', in Entra under 'Certificates & secrets'; a new one may take some minutes to be known",
     ),
-    (700024, "", "", "check this machine's clock: the assertion is valid for ten minutes only"),
+    (ASSERTION_TIME, "", "", "check this machine's clock: the assertion is valid for ten minutes only"),
     (700016, "", "", "check --app-id and --organization: this tenant has no such application ('exops lab app list' shows a lab's)"),
     (90002, "", "", "check --organization: a domain of the tenant such as contoso.onmicrosoft.com; 'exops lab status' shows a lab's"),
     (900023, "", "", "check --organization: a domain of the tenant such as contoso.onmicrosoft.com"),
@@ -299,6 +313,11 @@ fn refusal(answer: &Answer, url: &str, endpoint: &Endpoint, app_id: Uuid) -> Fau
         if !own_code.is_empty() {
             fault.code = (*own_code).to_owned();
         }
+    }
+    if code == ASSERTION_TIME
+        && let Some(hint) = clock_error(answer, url)
+    {
+        fault.hint = hint;
     }
     fault.request_id = wire.trace_id.filter(|id| id.len() <= 64);
     fault

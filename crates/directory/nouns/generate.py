@@ -28,6 +28,7 @@ name; text. All but the first are marked `assumed`. Statements of facts.txt:
     variant PARAMETER VALUE = JSON  what a parameter without a property sets for one of its values; null gives defaults back
     unique|shared KIND PROPERTIES   what finds an object; unique values belong to one object only
     index PROPERTIES                properties kept in the index; on a view, for all nouns that are listed under it
+    kind PROPERTY TYPE              the type of a property that was not recorded (still marked `assumed`)
     rename OLD NEW, drop NAMES, add NAMES    corrections of a property list (`NAME:own` drops it behind the base only)
 """
 
@@ -57,11 +58,11 @@ def read_facts():
         elif word == "noun":
             name, key = rest.split(" = ")
             noun = {"name": name, "base": key.startswith("base "), "key": key.removeprefix("base "), "default": {},
-                    "lines": [], "rename": {}, "drop": set(), "add": [], "index": set(), "get": None, "recipient": False}
+                    "lines": [], "rename": {}, "kind": {}, "drop": set(), "add": [], "index": set(), "get": None, "recipient": False}
             facts["nouns"].append(noun)
-        elif word == "rename":
-            old, new = rest.split()
-            noun["rename"][old] = new
+        elif word in ("rename", "kind"):
+            name, other = rest.split()
+            noun[word][name] = other
         elif word == "drop":
             noun["drop"] |= set(rest.split())
         elif word == "add":
@@ -138,12 +139,13 @@ def main():
             shape = observed.get("rest") or observed.get("json") or ""
             if kind is None:
                 flags.append("assumed")
-                kind = elsewhere.get(name.lower()) or documented or "Text"
+                kind = noun["kind"].get(name) or elsewhere.get(name.lower()) or documented or "Text"
                 if shape.startswith(("Collection", "list")) and not facts["type"].get(kind, "").startswith(f"{kind} list"):
                     kind = "TextList"
                 if shape in ("null", "") and "json" in observed and kind == "Bool":
                     kind = "Bool?"
-            elsewhere.setdefault(name.lower(), kind)
+            if name not in noun["kind"]:
+                elsewhere.setdefault(name.lower(), kind)
             if kind == "DateTime" and name.endswith("UTC"):
                 kind = "DateTimeUtc"
             nullable, kind = kind.endswith("?"), kind.rstrip("?")

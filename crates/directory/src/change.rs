@@ -11,9 +11,10 @@ use serde_json::Value as Json;
 use crate::addresses;
 use crate::edit::Edit;
 use crate::errors::Origin;
-use crate::nouns::{Noun, Property, Variant, noun};
+use crate::nouns::{Noun, Property, Variant};
 use crate::organization::{Entity, Organization};
 use crate::output::Flow;
+use crate::references::Accepts;
 use crate::values::to_text;
 use crate::{Directory, Run};
 
@@ -96,7 +97,7 @@ impl Run {
             identity,
             origin: self.origin().clone(),
         };
-        match self.store().change_object(entity.id, move |object| transaction.decide(object.as_ref())).await {
+        match self.store().change_object(entity.id, self.directory.index(), move |object| transaction.decide(object.as_ref())).await {
             Ok(Done::Changed) => Ok(()),
             Ok(Done::Unchanged(name)) => {
                 let text = format!("The command completed successfully but no settings of '{name}' have been modified.");
@@ -133,17 +134,13 @@ impl Run {
 
     /// Puts the names of recipients where the client wrote whatever identifies them; a record when one is not found.
     async fn name_references(&self, assignments: &mut [Assignment]) -> Flow<Option<Box<ErrorRecord>>> {
-        let Some(recipients) = noun("Recipient") else { return Ok(None) };
         for assignment in assignments {
             let Assignment::Property(property, edit) = assignment else { continue };
             if !property.reference {
                 continue;
             }
-            for text in edit.texts_mut() {
-                match self.resolve(recipients, text.as_str().unwrap_or_default()).await? {
-                    Ok(entity) => *text = self.organization().text(&entity, "Name").into(),
-                    Err(record) => return Ok(Some(record)),
-                }
+            if let Err(record) = self.name_recipients(edit, Accepts::Recipients).await? {
+                return Ok(Some(record));
             }
         }
         Ok(None)

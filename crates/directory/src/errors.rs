@@ -29,6 +29,7 @@ const DENIED: &str = "Microsoft.Exchange.Configuration.Authorization.CmdletAcces
 const MEMBER_EXISTS: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberAlreadyExistsException";
 const MEMBER_NOT_FOUND: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberNotFoundException";
 const NOT_A_MANAGER: &str = "Microsoft.Exchange.Management.RecipientTasks.OperationRequiresGroupManagerException";
+const NOT_A_PRINCIPAL: &str = "Microsoft.Exchange.Configuration.Tasks.RecipientTaskException";
 const STORAGE: &str = "Microsoft.Exchange.Data.Directory.ADTransientException";
 const LOCALIZED: &str = "Microsoft.Exchange.Data.Common.LocalizedException";
 
@@ -117,6 +118,12 @@ impl Origin {
     pub(crate) fn member_not_found(&self, member: &str, group: &str) -> Box<ErrorRecord> {
         let text = format!("The recipient \"{member}\" isn't a member of the group \"{group}\".");
         self.task_error(MEMBER_NOT_FOUND, text, ErrorCategory::NotSpecified, None)
+    }
+
+    /// A recipient that cannot have rights.
+    pub(crate) fn not_a_principal(&self, name: &str, kind: &str) -> Box<ErrorRecord> {
+        let text = format!("\"{name}\" is a {kind}. Only a user or a mail-enabled security group can be named here.");
+        self.task_error(NOT_A_PRINCIPAL, text, ErrorCategory::InvalidArgument, None)
     }
 
     /// A group of which the caller is no owner.

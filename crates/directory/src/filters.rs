@@ -8,9 +8,10 @@ use exops_runspace::BoxFuture;
 use exops_store::{Lookup, Position, StoreError, TenantStore};
 use uuid::Uuid;
 
-use crate::nouns::{Form, Noun, Property, Type};
+use crate::nouns::{Form, Noun, Property, Type, nouns};
+use crate::organization::{Organization, index_flag};
 use crate::parameters::parse_time;
-use crate::values::{UNLIMITED, fold, parse_size};
+use crate::values::{UNLIMITED, fold, parse_size, smtp_address};
 
 /// Rows that the index may answer with, for all clauses of a filter together; walking the list is as good when there
 /// are more, and a filter of a thousand wide clauses costs no more than one.
@@ -122,9 +123,11 @@ pub(crate) fn dereferenced(filter: Filter, names: &HashMap<(String, String), Str
 
 /// Where the objects stand that can match, from the index, in list order; `None` when the list must be walked. What it
 /// answers still has to be evaluated: the index knows one clause, not the whole filter.
+///
+/// `indexed` is the noun under which the objects are listed.
 pub(crate) fn candidates<'a>(
     store: &'a TenantStore,
-    listing: &'a str,
+    organization: &'a Organization,
     indexed: &'a Noun,
     filter: &'a Filter,
     budget: &'a mut u32,
@@ -134,7 +137,7 @@ pub(crate) fn candidates<'a>(
             Filter::All | Filter::Not(_) => Ok(None),
             Filter::And(parts) => {
                 for part in parts {
-                    if let Some(found) = candidates(store, listing, indexed, part, budget).await? {
+                    if let Some(found) = candidates(store, organization, indexed, part, budget).await? {
                         return Ok(Some(found));
                     }
                 }
@@ -143,7 +146,7 @@ pub(crate) fn candidates<'a>(
             Filter::Or(parts) => {
                 let mut union = BTreeSet::new();
                 for part in parts {
-                    match candidates(store, listing, indexed, part, budget).await? {
+                    match candidates(store, organization, indexed, part, budget).await? {
                         Some(found) => union.extend(found),
                         None => return Ok(None),
                     }
@@ -151,9 +154,8 @@ pub(crate) fn candidates<'a>(
                 Ok(Some(union))
             }
             Filter::Compare { property, operator, value } => {
-                let Some(property) = indexed.property(property).filter(|p| p.indexed) else { return Ok(None) };
-                let Some(lookup) = lookup(*operator, value) else { return Ok(None) };
-                let found = store.candidates(listing, &property.name, &lookup, *budget).await?;
+                let Some(lookup) = lookup(organization, indexed, property, *operator, value) else { return Ok(None) };
+                let found = store.candidates(&indexed.name, &lookup, *budget).await?;
                 *budget = budget.saturating_sub(found.as_ref().map_or(*budget, |f| u32::try_from(f.len()).unwrap_or(u32::MAX)));
                 Ok(found)
             }
@@ -161,19 +163,34 @@ pub(crate) fn candidates<'a>(
     })
 }
 
-fn lookup(operator: Operator, value: &Value) -> Option<Lookup> {
-    match (operator, value) {
-        (Operator::Equal, Value::Bool(flag)) => Some(Lookup::Numbers(i64::from(*flag), i64::from(*flag))),
-        (Operator::Equal, Value::I64(number)) => Some(Lookup::Numbers(*number, *number)),
-        (Operator::Equal, Value::String(text)) => Some(fold(text)).filter(|t| !t.is_empty()).map(Lookup::Text),
+/// The index that answers a comparison: of names where every noun of the listing is found by that property, the order of the
+/// list, or the index of properties.
+fn lookup(organization: &Organization, listing: &Noun, property: &str, operator: Operator, value: &Value) -> Option<Lookup> {
+    let (text, begins) = match (operator, value) {
+        (Operator::Equal, Value::Bool(flag)) => (index_flag(*flag).to_owned(), false),
+        (Operator::Equal, Value::String(text)) => (fold(text), false),
         (Operator::Like, Value::String(text)) => {
             let text = fold(text);
             match text.find('*') {
-                None if !text.is_empty() => Some(Lookup::Text(text)),
-                Some(star) if star > 0 && star + 1 == text.len() => Some(Lookup::Prefix(text[..star].to_owned())),
-                _ => None,
+                None => (text, false),
+                Some(star) if star + 1 == text.len() => (text[..star].to_owned(), true),
+                Some(_) => return None,
             }
         }
-        _ => None,
+        _ => return None,
+    };
+    if text.is_empty() {
+        return None;
     }
+    let finds = |noun: &Noun| noun.finders.iter().any(|finder| finder.properties.iter().any(|p| **p == *property));
+    let mut listed = nouns().iter().filter(|noun| !noun.view && noun.listed_as() == &*listing.name);
+    if !begins && listed.all(finds) {
+        return Some(Lookup::Name(fold(smtp_address(&text).unwrap_or(&text))));
+    }
+    if property == "DisplayName" {
+        return Some(Lookup::Sort(text, begins));
+    }
+    let property = listing.property(property).filter(|p| p.indexed)?;
+    let indexed = !organization.is_default(listing, &property.name, &text, begins);
+    indexed.then(|| Lookup::Property(property.name.to_string(), text, begins))
 }

@@ -11,6 +11,7 @@ use crate::mailbox::{Named, distinguished_name, legacy_dn};
 use crate::nouns::{Noun, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
+use crate::references::Accepts;
 
 /// Parameters of `New-DistributionGroup`.
 pub(crate) const NEW: [&str; 12] = [
@@ -99,19 +100,9 @@ impl Run {
             let (Some(value), Some(property)) = (self.command.argument(parameter), groups.property(parameter)) else { continue };
             let edit = Edit::read(property, value);
             let mut edit = edit.map_err(|reason| self.conversion(parameter, value, &property.kind.name, &reason))?;
-            self.name_recipients(&mut edit).await?;
+            self.name_recipients(&mut edit, Accepts::Recipients).await?.map_err(Ended::Failed)?;
             put(&mut entity, parameter, edit.apply(property, &Json::Null));
         }
         Ok(entity)
-    }
-
-    /// Puts the names of recipients where a client wrote whatever identifies them.
-    async fn name_recipients(&self, edit: &mut Edit) -> Flow {
-        let Some(recipients) = noun("Recipient") else { return Ok(()) };
-        for text in edit.texts_mut() {
-            let found = self.resolve(recipients, text.as_str().unwrap_or_default()).await?;
-            *text = self.organization().text(&found.map_err(Ended::Failed)?, "Name").into();
-        }
-        Ok(())
     }
 }

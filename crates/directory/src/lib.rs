@@ -6,7 +6,7 @@
 //!   served is refused by name before anything happens.
 //! * A change is one transaction of the store: the object is read again by its immutable id, checked, written, and its
 //!   audit outcome with it.
-//! * [`seed_standard`] fills an organisation with the same recipients every time; [`reset`] takes it back there.
+//! * A [`Seed`] fills an organisation with the same recipients every time.
 //!
 //! It does not know who calls: bindings, rights and local stages are the session's business.
 
@@ -23,7 +23,9 @@ pub mod nouns;
 mod organization;
 mod output;
 mod parameters;
+mod permissions;
 mod read;
+mod references;
 mod seed;
 mod unified_log;
 mod values;
@@ -35,7 +37,7 @@ use exops_catalogue::{BoundCommand, Catalogue, Stage};
 use exops_policy::{Caller, Permit, TenantId};
 use exops_psobject::ErrorRecord;
 use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Invocation, RecordStream, Runspace, ended};
-use exops_store::{Store, TenantStore};
+use exops_store::{Object, Row, Store, StoreError, TenantStore};
 
 use crate::errors::Origin;
 use crate::members::Membership;
@@ -44,7 +46,7 @@ use crate::organization::Organization;
 use crate::output::{Flow, Output};
 use crate::unified_log::Sessions;
 
-pub use seed::{reset, seed_standard};
+pub use seed::Seed;
 
 /// The Active Directory forest that names and paths of the organisation show, in the form of Exchange Online's.
 pub(crate) const FOREST: &str = "EURPR00A001.PROD.OUTLOOK.COM";
@@ -87,7 +89,7 @@ struct Coded {
     run: for<'a> fn(&'a Run) -> BoxFuture<'a, Flow>,
 }
 
-static CODED: [Coded; 10] = [
+static CODED: [Coded; 16] = [
     Coded {
         cmdlet: "New-Mailbox",
         task: "Microsoft.Exchange.Management.RecipientTasks.NewMailbox",
@@ -141,6 +143,42 @@ static CODED: [Coded; 10] = [
         task: "Microsoft.Exchange.Management.RecipientTasks.RemoveDistributionGroup",
         parameters: &group::REMOVE,
         run: |run| Box::pin(run.remove_distribution_group()),
+    },
+    Coded {
+        cmdlet: "Get-MailboxPermission",
+        task: "Microsoft.Exchange.Management.RecipientTasks.GetMailboxPermission",
+        parameters: &["Identity", "User", "ResultSize"],
+        run: |run| Box::pin(run.get_permissions(&permissions::MAILBOX)),
+    },
+    Coded {
+        cmdlet: "Add-MailboxPermission",
+        task: "Microsoft.Exchange.Management.RecipientTasks.AddMailboxPermission",
+        parameters: &["Identity", "User", "AccessRights", "Deny", "InheritanceType", "AutoMapping"],
+        run: |run| Box::pin(run.change_permissions(&permissions::MAILBOX, true)),
+    },
+    Coded {
+        cmdlet: "Remove-MailboxPermission",
+        task: "Microsoft.Exchange.Management.RecipientTasks.RemoveMailboxPermission",
+        parameters: &["Identity", "User", "AccessRights", "Deny", "InheritanceType"],
+        run: |run| Box::pin(run.change_permissions(&permissions::MAILBOX, false)),
+    },
+    Coded {
+        cmdlet: "Get-RecipientPermission",
+        task: "Microsoft.Exchange.Management.RecipientTasks.GetRecipientPermission",
+        parameters: &["Identity", "Trustee", "AccessRights", "ResultSize"],
+        run: |run| Box::pin(run.get_permissions(&permissions::RECIPIENT)),
+    },
+    Coded {
+        cmdlet: "Add-RecipientPermission",
+        task: "Microsoft.Exchange.Management.RecipientTasks.AddRecipientPermission",
+        parameters: &["Identity", "Trustee", "AccessRights"],
+        run: |run| Box::pin(run.change_permissions(&permissions::RECIPIENT, true)),
+    },
+    Coded {
+        cmdlet: "Remove-RecipientPermission",
+        task: "Microsoft.Exchange.Management.RecipientTasks.RemoveRecipientPermission",
+        parameters: &["Identity", "Trustee", "AccessRights"],
+        run: |run| Box::pin(run.change_permissions(&permissions::RECIPIENT, false)),
     },
     Coded {
         cmdlet: "Search-UnifiedAuditLog",
@@ -220,6 +258,12 @@ impl Directory {
             Served::Set(noun) => std::iter::once("Identity").chain::<Vec<_>>(names(&noun.set)).collect(),
             Served::Coded(coded) => coded.parameters.to_vec(),
         })
+    }
+
+    /// What the store asks to know which rows find an object that it holds.
+    fn index(&self) -> impl Fn(&Object) -> Result<Row, StoreError> + Send + Sync + use<> {
+        let directory = self.clone();
+        move |object| directory.0.organization.rows_of(object)
     }
 
     fn built_in_subset() -> Catalogue {

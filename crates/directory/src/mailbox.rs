@@ -85,7 +85,11 @@ impl Run {
             return Ok(());
         }
         let outcome = outcome(self.invocation.intent, self.origin(), Ending::Succeeded, &name, changed);
-        match self.store().change_object(entity.id, move |_| Change { object: Some(row), outcome, answer: () }).await {
+        match self
+            .store()
+            .change_object(entity.id, self.directory.index(), move |_| Change { object: Some(row), outcome, answer: () })
+            .await
+        {
             Ok(()) => self.show(&entity, kind).await,
             Err(StoreError::IdentityTaken { kind, value, owner }) => self.reject(self.taken(&kind, &value, owner).await).await,
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
@@ -124,10 +128,9 @@ impl Run {
             identity,
             text: text.clone(),
         };
-        let references = references.into_iter().collect();
-        let done =
-            self.store().remove_object(entity.id, references, text, move |object, holders| removing.decide(object.as_ref(), &holders));
-        match done.await {
+        let holding = (references.into_iter().collect(), text);
+        let decide = move |object: Option<Object>, holders: Vec<Object>| removing.decide(object.as_ref(), &holders);
+        match self.store().remove_object(entity.id, holding, self.directory.index(), decide).await {
             Ok(Done::Rejected(record)) => self.output.error(record).await,
             Ok(_) => Ok(()),
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),

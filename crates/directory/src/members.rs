@@ -12,6 +12,7 @@ use crate::nouns::{Noun, Property, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
 use crate::read::more_results;
+use crate::references::Accepts;
 use crate::values::fold;
 use crate::{Directory, Run};
 
@@ -77,7 +78,7 @@ impl Run {
         self.need_intent()?;
         let parameter = membership.parameter();
         let value = self.command.argument(parameter).cloned();
-        let (Some(groups), Some(recipients)) = (noun("DistributionGroup"), noun("Recipient")) else { return Ok(()) };
+        let Some(groups) = noun("DistributionGroup") else { return Ok(()) };
         let Some(property) = groups.property("Members") else { return Ok(()) };
         let wrong = |value: &Value, reason: &str| {
             self.origin().conversion(
@@ -106,16 +107,14 @@ impl Run {
         if !self.command.flag("BypassSecurityGroupManagerCheck") {
             return self.reject(self.origin().not_a_manager()).await;
         }
-        for text in edit.texts_mut() {
-            match self.resolve(recipients, text.as_str().unwrap_or_default()).await {
-                Ok(Ok(member)) if member.id == group.id => {
-                    let text = "A group can't be a member of itself.".to_owned();
-                    return self.reject(self.origin().validation(text)).await;
-                }
-                Ok(Ok(member)) => *text = self.organization().text(&member, "Name").into(),
-                Ok(Err(record)) => return self.reject(record).await,
-                Err(end) => return Err(self.close_entry(end).await),
+        match self.name_recipients(&mut edit, Accepts::Recipients).await {
+            Ok(Ok(ids)) if ids.contains(&group.id) => {
+                let text = "A group can't be a member of itself.".to_owned();
+                return self.reject(self.origin().validation(text)).await;
             }
+            Ok(Ok(_)) => {}
+            Ok(Err(record)) => return self.reject(record).await,
+            Err(end) => return Err(self.close_entry(end).await),
         }
         let name = self.organization().canonical_name(&group);
         let members = edit.texts_mut().filter_map(|text| text.as_str()).collect::<Vec<_>>().join("\", \"");
@@ -138,7 +137,7 @@ impl Run {
             intent: self.invocation.intent,
             origin: self.origin().clone(),
         };
-        match self.store().change_object(group.id, move |object| transaction.decide(object.as_ref())).await {
+        match self.store().change_object(group.id, self.directory.index(), move |object| transaction.decide(object.as_ref())).await {
             Ok(None) => Ok(()),
             Ok(Some(record)) => self.output.error(record).await,
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),

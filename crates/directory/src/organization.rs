@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use exops_psobject::{Properties, PsObject, Value};
-use exops_store::{Identity, IndexValue, Object, PropertyIndex, Row, StoreError};
+use exops_store::{Identity, Object, PropertyIndex, Row, StoreError};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -93,6 +93,11 @@ impl Organization {
         self.defaults.get(&*noun.name).and_then(|all| all.get(position))
     }
 
+    /// The default of a property is the value of another one.
+    fn follows(&self, noun: &Noun, name: &str) -> bool {
+        noun.position(name).and_then(|at| self.given(noun, at)).is_some_and(|given| matches!(given, Given::Same(_)))
+    }
+
     /// A text property, empty where there is none.
     pub(crate) fn text<'a>(&'a self, entity: &'a Entity, name: &str) -> &'a str {
         self.stored(entity, entity.noun, name).as_str().unwrap_or_default()
@@ -170,28 +175,55 @@ impl Organization {
         identities
     }
 
+    /// The rows of an object that is stored.
+    pub(crate) fn rows_of(&self, object: &Object) -> Result<Row, StoreError> {
+        self.rows(&Entity::read(object)?)
+    }
+
+    /// Values that differ from the default: one that most objects have finds nothing.
     fn index(&self, entity: &Entity) -> Vec<PropertyIndex> {
         let view = noun(entity.noun.listed_as()).unwrap_or(entity.noun);
         let mut rows = Vec::new();
         // References too: what names an object must be found when that object goes.
         let references = entity.noun.properties.iter().filter(|p| p.reference);
         for property in view.properties.iter().filter(|p| p.indexed && !p.reference).chain(references) {
-            let stored = self.stored(entity, view, &property.name);
-            index_values(&property.kind, stored, &mut |value| rows.push(PropertyIndex { property: property.name.to_string(), value }));
+            let stored = match entity.values.get(&*property.name) {
+                Some(stored) => stored,
+                None if self.follows(entity.noun, &property.name) => self.stored(entity, view, &property.name),
+                None => continue,
+            };
+            index_texts(&property.kind, stored, &mut |text| rows.push(PropertyIndex { property: property.name.to_string(), text }));
         }
         rows
     }
+
+    /// Whether an object that is listed there has that value of a property without storing it.
+    pub(crate) fn is_default(&self, listing: &Noun, name: &str, text: &str, begins: bool) -> bool {
+        let blank = |noun: &'static Noun| Entity { id: Uuid::nil(), noun, values: Map::new() };
+        let listed = nouns().iter().filter(|noun| noun.listed_as() == &*listing.name && !noun.view);
+        listed.map(blank).any(|entity| {
+            let mut found = false;
+            let view = noun(&listing.name).unwrap_or(entity.noun);
+            if let Some(property) = view.property(name).filter(|_| !self.follows(entity.noun, name)) {
+                let stored = self.stored(&entity, view, name);
+                index_texts(&property.kind, stored, &mut |value| found |= if begins { value.starts_with(text) } else { value == text });
+            }
+            found
+        })
+    }
 }
 
-/// The values of the index of properties for a stored value: what [`to_filter`] gives, folded. Null has none.
-fn index_values(kind: &Type, stored: &Json, add: &mut impl FnMut(IndexValue)) {
+/// The texts of the index for a stored value: what [`to_filter`] gives, folded. Null has none.
+fn index_texts(kind: &Type, stored: &Json, add: &mut impl FnMut(String)) {
+    let mut text = |text: &str| Some(fold(text)).filter(|text| !text.is_empty()).into_iter().for_each(&mut *add);
     match (&kind.form, to_filter(kind, stored)) {
-        (_, Value::Bool(flag)) => add(IndexValue::Number(i64::from(flag))),
-        (_, Value::I64(number)) => add(IndexValue::Number(number)),
-        (_, Value::DateTime(time)) => add(IndexValue::Number(time.unix_milliseconds())),
-        (Form::List(_), Value::Object(list)) => {
-            list.list().into_iter().flatten().filter_map(Value::as_str).for_each(|text| add(IndexValue::Text(fold(text))));
-        }
-        (_, value) => value.as_str().into_iter().for_each(|text| add(IndexValue::Text(fold(text)))),
+        (Form::List(_), Value::Object(list)) => list.list().into_iter().flatten().filter_map(Value::as_str).for_each(text),
+        (_, Value::Bool(flag)) => text(index_flag(flag)),
+        (_, value) => value.as_str().into_iter().for_each(text),
     }
+}
+
+/// A flag as it stands in the index.
+pub(crate) fn index_flag(flag: bool) -> &'static str {
+    if flag { "1" } else { "0" }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Output {
     on_warning: Preference,
 }
 
-/// What a record of a stream does. `Inquire` continues: nobody is asked in the middle of a stream here.
+/// What a record of a stream does. What would ask in the middle of a stream is refused when the parameters are bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Preference {
     Continue,

@@ -39,7 +39,12 @@ impl Run {
 
     /// The text by which `-Identity` names an object; `None` when it is not given, null or empty.
     pub(crate) fn identity(&self) -> Option<String> {
-        let value = self.command.argument("Identity")?;
+        self.named_by("Identity")
+    }
+
+    /// The same of another parameter that names an object.
+    pub(crate) fn named_by(&self, parameter: &str) -> Option<String> {
+        let value = self.command.argument(parameter)?;
         let text = match value.as_object() {
             // A piped or nested object is named by what cannot be ambiguous.
             Some(object) if object.to_string.is_none() || !object.adapted.is_empty() => {

@@ -13,6 +13,7 @@ use crate::nouns::{Form, Noun, Property, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
 use crate::parameters::{DEFAULT_RESULT_SIZE, ResultSize};
+use crate::references::Accepts;
 use crate::values::{fold, smtp_address};
 use crate::{FOREST, Run};
 
@@ -29,10 +30,16 @@ const KINDS: [&str; 2] = ["RecipientType", "RecipientTypeDetails"];
 const ANR: [&str; 5] = ["Name", "DisplayName", "FirstName", "LastName", "Alias"];
 
 /// Which objects are asked for beside an identity.
-struct Wanted {
+pub(crate) struct Wanted {
     filter: Filter,
     /// Folded text of `-Anr`.
     anr: Option<String>,
+}
+
+impl Wanted {
+    pub(crate) fn all() -> Self {
+        Self { filter: Filter::All, anr: None }
+    }
 }
 
 /// What an object is sorted by. Objects without value come last.
@@ -94,7 +101,7 @@ impl Run {
         let anr = wanted.anr.iter().map(|text| Filter::Or(ANR.iter().map(|property| begins(property, text)).collect()));
         let filter = Filter::And(anr.chain([wanted.filter.clone()]).collect());
         let mut budget = filters::CANDIDATES;
-        let found = filters::candidates(self.store(), listing, noun(listing).unwrap_or(view), &filter, &mut budget).await;
+        let found = filters::candidates(self.store(), self.organization(), noun(listing).unwrap_or(view), &filter, &mut budget).await;
         pages.ids = found.map_err(|e| self.storage(&e))?.map(|found| found.into_iter().map(|p| p.id).collect::<Vec<_>>().into_iter());
         Ok(pages)
     }
@@ -199,10 +206,9 @@ impl Run {
     /// For identities that a filter compares properties with that refer to recipients: the name that these hold.
     async fn referenced(&self, view: &'static Noun, filter: &Filter) -> Flow<HashMap<(String, String), String>> {
         let mut names = HashMap::new();
-        let Some(recipients) = noun("Recipient") else { return Ok(names) };
         for (property, literal) in filters::references(filter, view) {
             self.output.check()?;
-            if let Ok(entity) = self.resolve(recipients, literal).await? {
+            if let Ok(entity) = self.recipient(literal, Accepts::Recipients).await? {
                 let name = self.organization().text(&entity, "Name").to_owned();
                 names.insert((property.to_owned(), literal.to_owned()), name);
             }
@@ -248,7 +254,7 @@ pub(crate) fn more_results(size: ResultSize) -> String {
 }
 
 /// A list of objects: where ids are known, in their order; else by position, so that nothing but one page is held.
-struct Pages {
+pub(crate) struct Pages {
     listing: Listing<'static>,
     ids: Option<std::vec::IntoIter<Uuid>>,
     after: Option<Position>,
@@ -256,7 +262,7 @@ struct Pages {
 }
 
 impl Pages {
-    fn of(view: &'static Noun) -> Self {
+    pub(crate) fn of(view: &'static Noun) -> Self {
         let listing = match &view.shows {
             Some(only) => Listing::Noun(only),
             None if view.view => Listing::Wider(&view.name),
@@ -266,7 +272,7 @@ impl Pages {
     }
 
     /// The next object that a cmdlet of the view shows and that is asked for.
-    async fn next(&mut self, run: &Run, view: &'static Noun, wanted: &Wanted) -> Flow<Option<Entity>> {
+    pub(crate) async fn next(&mut self, run: &Run, view: &'static Noun, wanted: &Wanted) -> Flow<Option<Entity>> {
         loop {
             run.output.check()?;
             let Some(object) = self.page.next() else {

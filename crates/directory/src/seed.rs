@@ -1,10 +1,11 @@
-//! The standard seed: the same organisation every time, with recipients of every kind.
+//! Seeds: the same organisation every time, with recipients of every kind.
 //!
 //! Ids follow from the organisation's name (UUID version 5), times from a fixed day, so that two labs of one name hold
 //! equal objects.
 
-use exops_store::{StoreError, TenantStore};
+use exops_store::{Load, Row, StoreError, TenantStore};
 use serde_json::{Map, Value as Json, json};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::FOREST;
@@ -19,6 +20,12 @@ const DAY: i64 = 86_400_000;
 const GIB: u64 = 1 << 30;
 
 const USERS: usize = 126;
+/// Mailboxes of the large seed.
+const LARGE: usize = 100_000;
+/// Objects that are handed over at once.
+const BATCH: usize = 500;
+/// Pairs of first and last name; after so many users they come again.
+const PAIRS: usize = FIRST_NAMES.len() * LAST_NAMES.len();
 /// The first with the first is Ann Beebe, and no display name of the seed sorts before hers.
 const FIRST_NAMES: [&str; 42] = [
     "Ann",
@@ -194,30 +201,88 @@ const CONTACTS: [(&str, &str, &str); 16] = [
     ("Tomás", "Ó Briain", "wingtip.example"),
 ];
 
-/// Fills an organisation (its initial domain) with the standard seed unless it has it already: 214 recipients, the
-/// organisation's configuration and its accepted domains, in one transaction.
-///
-/// # Errors
-/// When it could not be written.
-pub async fn seed_standard(store: &TenantStore, organization: &str) -> Result<(), StoreError> {
-    if store.setting(MARK).await?.is_some() {
-        return Ok(());
+/// What an organisation holds at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Seed {
+    /// 214 recipients of every kind, the organisation's configuration and its accepted domains.
+    #[default]
+    Standard,
+    /// The same and so many further users that there are 100,000 mailboxes.
+    Large,
+}
+
+impl Seed {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Large => "large",
+        }
     }
-    reset(store, organization).await
+
+    /// What an organisation was filled with; `None` when it was not yet.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn of(store: &TenantStore) -> Result<Option<Self>, StoreError> {
+        let mark = store.setting(MARK).await?;
+        Ok(mark.map(|mark| if mark.starts_with(Self::Large.name().as_bytes()) { Self::Large } else { Self::Standard }))
+    }
+
+    /// Fills an organisation (its initial domain) that was not filled yet, in one transaction.
+    ///
+    /// # Errors
+    /// When it could not be written; then the organisation is as empty as before.
+    pub async fn fill(self, store: &TenantStore, organization: &str) -> Result<(), StoreError> {
+        match Self::of(store).await? {
+            Some(_) => Ok(()),
+            None => self.write(store, organization).await,
+        }
+    }
+
+    /// Takes an organisation back to its first day: its objects become those of its seed, and its audit trail begins
+    /// anew. One transaction.
+    ///
+    /// # Errors
+    /// When it could not be written; then everything is as it was.
+    pub async fn reset(store: &TenantStore, organization: &str) -> Result<Self, StoreError> {
+        let seed = Self::of(store).await?.unwrap_or_default();
+        seed.write(store, organization).await?;
+        Ok(seed)
+    }
+
+    async fn write(self, store: &TenantStore, organization: &str) -> Result<(), StoreError> {
+        let organization = organization.to_owned();
+        let (sender, receiver) = mpsc::channel(4);
+        // One thread makes them while the store's writes them.
+        let made = tokio::task::spawn_blocking(move || self.make(&organization, &sender));
+        let written = store.replace_stream(receiver, (MARK, format!("{} 1", self.name()).into_bytes())).await;
+        made.await.map_err(|error| StoreError::NotCommitted(error.to_string()))??;
+        written
+    }
+
+    fn make(self, organization: &str, sender: &mpsc::Sender<Load>) -> Result<(), StoreError> {
+        let defaults = Organization::new(organization, FOREST, "");
+        let mut seeding = Seeding::new(organization);
+        seeding.standard();
+        let mailboxes = seeding.objects.iter().filter(|entity| &*entity.noun.name == "Mailbox").count();
+        let further = if self == Self::Large { LARGE.saturating_sub(mailboxes) } else { 0 };
+        let mut users = USERS..USERS + further;
+        while !seeding.objects.is_empty() {
+            let rows = seeding.objects.drain(..).map(|entity| defaults.rows(&entity)).collect::<Result<Vec<Row>, _>>()?;
+            // Where nobody takes them any more, the writer knows why.
+            if sender.blocking_send(Load::Rows(rows)).is_err() {
+                return Ok(());
+            }
+            users.by_ref().take(BATCH).for_each(|index| seeding.user(index));
+        }
+        let _ = sender.blocking_send(Load::End);
+        Ok(())
+    }
 }
 
-/// Takes an organisation back to its first day, in one transaction: its objects become those of the standard seed, and
-/// its audit trail begins anew.
-///
-/// # Errors
-/// When it could not be written; then everything is as it was.
-pub async fn reset(store: &TenantStore, organization: &str) -> Result<(), StoreError> {
-    let defaults = Organization::new(organization, FOREST, "");
-    let rows = Seed::new(organization).build().iter().map(|entity| defaults.rows(entity)).collect::<Result<_, _>>()?;
-    store.replace_objects(rows, (MARK, b"standard 1")).await
-}
-
-struct Seed<'a> {
+struct Seeding<'a> {
     organization: &'a str,
     /// The custom domain.
     domain: String,
@@ -225,7 +290,7 @@ struct Seed<'a> {
     objects: Vec<Entity>,
 }
 
-impl<'a> Seed<'a> {
+impl<'a> Seeding<'a> {
     fn new(organization: &'a str) -> Self {
         let label = organization.split('.').next().unwrap_or(organization);
         let domain = format!("{label}.com");
@@ -233,7 +298,7 @@ impl<'a> Seed<'a> {
         Self { organization, domain, namespace: Uuid::new_v5(&Uuid::NAMESPACE_DNS, organization.as_bytes()), objects: Vec::new() }
     }
 
-    fn build(mut self) -> Vec<Entity> {
+    fn standard(&mut self) {
         self.configuration();
         (0..USERS).for_each(|index| self.user(index));
         SHARED.iter().enumerate().for_each(|(index, name)| self.shared(index, name));
@@ -242,7 +307,6 @@ impl<'a> Seed<'a> {
         GROUPS.iter().enumerate().for_each(|(index, name)| self.group(index, name, false));
         SECURITY_GROUPS.iter().enumerate().for_each(|(index, name)| self.group(index, name, true));
         CONTACTS.iter().for_each(|contact| self.contact(*contact));
-        self.objects
     }
 
     fn id(&self, what: &str) -> Uuid {
@@ -319,8 +383,14 @@ impl<'a> Seed<'a> {
         // Display names are not unique in practice: the last user has the one of an earlier user.
         let twin = index + 1 == USERS;
         let (first, last) = if twin { (FIRST_NAMES[8], LAST_NAMES[8]) } else { (first, last) };
-        let display = format!("{first} {last}");
-        let alias = format!("{}.{}{}", latin(first), latin(last), if twin { "2" } else { "" });
+        // The twin has the 2.
+        let number = match (twin, index / PAIRS) {
+            (true, _) => "2".to_owned(),
+            (_, 0) => String::new(),
+            (_, round) => (round + 2).to_string(),
+        };
+        let display = if twin || number.is_empty() { format!("{first} {last}") } else { format!("{first} {last} {number}") };
+        let alias = format!("{}.{}{number}", latin(first), latin(last));
         let id = self.id(&format!("user:{alias}"));
         // Newer mailboxes are named by their object id, as Exchange Online does since 2023.
         let external = self.id(&format!("entra:{id}")).to_string();
@@ -331,7 +401,7 @@ impl<'a> Seed<'a> {
         let mut more = json!({
             "FirstName": first, "LastName": last, "Department": department, "Title": title, "Company": "Contoso", "City": city,
             "CountryOrRegion": country, "UsageLocation": country, "PostalCode": postal, "Office": format!("{city} {}", 100 + index % 9),
-            "Phone": format!("{telephone} 55 {:04}", 1000 + index * 7), "Languages": ["en-GB"], "SKUAssigned": true,
+            "Phone": format!("{telephone} 55 {:04}", 1000 + index * 7 % 9000), "Languages": ["en-GB"], "SKUAssigned": true,
             "PersistedCapabilities": ["BPOS_S_Enterprise"], "CustomAttribute10": format!("CC-{:04}", 4000 + index % 12),
         });
         if index.is_multiple_of(3) {
@@ -357,7 +427,7 @@ impl<'a> Seed<'a> {
                 json!({"LitigationHoldEnabled": true, "LitigationHoldOwner": address, "LitigationHoldDate": FIRST_DAY + DAY * 500}),
             );
         }
-        self.mailbox(id, &name, &display, &alias, index, more);
+        self.mailbox(id, &name, &display, &alias, index % 365, more);
         let mut extra = vec![format!("SIP:{address}")];
         if index == 0 {
             extra.push(format!("smtp:ann@{}", self.domain));

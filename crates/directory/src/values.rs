@@ -108,12 +108,7 @@ pub(crate) fn from_client(property: &Property, kind: &Type, value: &Value) -> Re
                 _ => Ok(if text.is_empty() { Json::Null } else { text.into() }),
             }
         }
-        Form::Bool => match (value.as_bool(), text().trim_start_matches('$').to_ascii_lowercase().as_str()) {
-            (Some(flag), _) => Ok(flag.into()),
-            (None, "true" | "1") => Ok(true.into()),
-            (None, "false" | "0") => Ok(false.into()),
-            _ => Err("It must be $true or $false.".to_owned()),
-        },
+        Form::Bool => flag(value).map(Json::from),
         Form::Size | Form::UnlimitedSize => {
             let text = text();
             if matches!(kind.form, Form::UnlimitedSize) && text.trim().eq_ignore_ascii_case(UNLIMITED) {
@@ -158,6 +153,16 @@ pub(crate) fn from_client(property: &Property, kind: &Type, value: &Value) -> Re
         }
         Form::Object => object_from_client(property, kind, value),
         _ => Err("Values of this type cannot be set.".to_owned()),
+    }
+}
+
+/// A boolean that a client sent, or why it is none.
+pub(crate) fn flag(value: &Value) -> Result<bool, String> {
+    match (value.as_bool(), value.display().trim_start_matches('$').to_ascii_lowercase().as_str()) {
+        (Some(flag), _) => Ok(flag),
+        (None, "true" | "1") => Ok(true),
+        (None, "false" | "0") => Ok(false),
+        _ => Err("It must be $true or $false.".to_owned()),
     }
 }
 

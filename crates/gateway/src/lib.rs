@@ -8,10 +8,14 @@
 
 mod answer;
 mod authenticate;
+mod chain;
 mod cursor;
+mod display;
 mod listener;
 mod powershell;
 mod rest;
+mod restricted;
+mod secrets;
 mod session;
 mod shells;
 mod trail;

@@ -7,6 +7,7 @@ use axum::body::Body;
 use exops_remoting::server::{HttpAnswer, ServerConfig, Target, fault_answer, identify_answer, target};
 use exops_remoting::wsman::{Fault, Limits, parse_request};
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use uuid::Uuid;
@@ -56,15 +57,16 @@ impl PowerShell {
     }
 
     pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
-        let mut response = self.respond(request, peer, request_id).await;
+        let (parts, mut body) = request.into_parts();
+        let mut response = self.respond(&parts, &mut body, peer, request_id).await;
+        answer::discard(&parts.headers, &mut body).await;
         if let Ok(name) = self.server_name.parse() {
             response.headers_mut().insert("X-CalculatedBETarget", name);
         }
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
-        let (parts, body) = request.into_parts();
+    async fn respond(&self, parts: &Parts, body: &mut Incoming, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
         let unauthenticated_identify =
             parts.headers.get("WSMANIDENTIFY").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"unauthenticated"));
         let tenant = delegated_organization(&parts.uri.to_string());
@@ -107,6 +109,11 @@ impl PowerShell {
             }
             Target::Shell(id) => match self.shells.find(&id, &caller) {
                 Some(shell) => soap(self.shells.handle(&shell, &request, caller).await),
+                None => refuse(&Fault::unknown_shell(&id)),
+            },
+            Target::Shells => soap(self.shells.list(&request, &caller)),
+            Target::Commands(id) => match self.shells.find(&id, &caller) {
+                Some(shell) => soap(Shells::commands(&shell, &request)),
                 None => refuse(&Fault::unknown_shell(&id)),
             },
             Target::Refused(fault) => refuse(&fault),

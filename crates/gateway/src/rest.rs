@@ -9,6 +9,7 @@ use exops_catalogue::{Argument, Command, Pipeline};
 use exops_policy::Caller;
 use exops_psobject::{ErrorRecord, Limits};
 use exops_runspace::{Confirm, Ended, Fault, StopToken};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -61,7 +62,9 @@ impl Rest {
     }
 
     pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
-        let mut response = self.respond(request, peer, request_id).await;
+        let (parts, mut body) = request.into_parts();
+        let mut response = self.respond(&parts, &mut body, peer, request_id).await;
+        answer::discard(&parts.headers, &mut body).await;
         for (name, value) in [("X-CalculatedBETarget", self.server_name.as_str()), ("OData-Version", "4.0")] {
             if let Ok(value) = value.parse() {
                 response.headers_mut().insert(name, value);
@@ -70,8 +73,7 @@ impl Rest {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
-        let (parts, body) = request.into_parts();
+    async fn respond(&self, parts: &Parts, body: &mut Incoming, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
         let path = parts.uri.path().to_owned();
         let mut segments = path.split('/').skip(2);
         let (version, tenant) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
@@ -121,7 +123,7 @@ impl Rest {
         headers: &HeaderMap,
         query: &str,
         path: &str,
-        body: Incoming,
+        body: &mut Incoming,
         request_id: Uuid,
     ) -> Response<Body> {
         let bytes = match answer::read_body(body, BODY_BYTES).await {
@@ -156,7 +158,8 @@ impl Rest {
         let call = Call {
             caller,
             pipeline: Pipeline::from(command),
-            input: Vec::new(),
+            input: None,
+            session: false,
             on_confirm: Confirm::ReportOnly,
             host: None,
             stop: StopToken::new(),

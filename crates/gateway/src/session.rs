@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exops_audit::{Actor, Ending, Intent, IntentId, Outcome, Parameter};
-use exops_catalogue::{BoundCommand, BoundPipeline, Catalogue, Command, ConfirmImpact, Pipeline, Stage, UnknownNames, bind, is_read};
-use exops_policy::{Caller, Decision, Denial, Principal, Request, Rights, RoleModel, decide};
+use exops_catalogue::{
+    BoundCommand, BoundPipeline, Catalogue, Command, ConfirmImpact, LocalStage, Pipeline, Stage, UnknownNames, bind, bind_session, is_read,
+};
+use exops_policy::{Caller, Decision, Denial, Permit, Principal, Request, Rights, RoleModel, decide};
 use exops_psobject::{ErrorCategory, ErrorRecord, Value};
 use exops_runspace::{Confirm, Ended, Fault, Host, Invocation, Record, RecordStream, Runspace, Step, StopToken, ended, run_local_stages};
 use exops_store::Store;
@@ -17,25 +19,17 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::{Clock, trail};
+use crate::chain::{self, Segment};
+use crate::{Clock, restricted, trail};
 
 /// The service ends a cmdlet that runs longer (documented limit of the REST service; kept for both front ends).
 pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Records on their way to a front end. A slow consumer stops the runspace after that many.
-const QUEUE: usize = 64;
+pub(crate) const QUEUE: usize = 64;
 
-/// Commands of the restricted session itself: they run here or nowhere, and are not audited.
-const SESSION_COMMANDS: [&str; 9] = [
-    "Out-Default",
-    "Exit-PSSession",
-    "Clear-Host",
-    "Select-Object",
-    "Measure-Object",
-    "Where-Object",
-    "ForEach-Object",
-    "Sort-Object",
-    "prompt",
-];
+/// Names that clients send by themselves or that people type, beside the session's own commands: they run nowhere, change
+/// nothing and are not audited.
+const HARMLESS: [&str; 4] = ["Where-Object", "ForEach-Object", "Sort-Object", "prompt"];
 
 /// One pipeline as a front end hands it over.
 pub(crate) struct Call {
@@ -43,8 +37,10 @@ pub(crate) struct Call {
     pub(crate) caller: Caller,
     /// What, as sent.
     pub(crate) pipeline: Pipeline,
-    /// Objects piped in.
-    pub(crate) input: Vec<Value>,
+    /// Objects piped in; `None` where nothing is piped.
+    pub(crate) input: Option<Vec<Value>>,
+    /// A restricted session, which has commands of its own, rather than a single call.
+    pub(crate) session: bool,
     /// What a cmdlet that asks for confirmation does.
     pub(crate) on_confirm: Confirm,
     /// The way back for prompts.
@@ -83,62 +79,93 @@ impl SessionLayer {
     }
 
     /// Runs a pipeline. Whatever is wrong with it comes as the stream's end.
-    pub(crate) async fn run(&self, call: Call) -> RecordStream {
-        match self.prepare(call).await {
-            Ok((invocation, local)) => {
-                let stop = invocation.stop.clone();
-                let records = self.start(invocation);
-                if local.is_empty() { records } else { run_local_stages(records, &local, &stop) }
-            }
+    pub(crate) async fn run(self: &Arc<Self>, call: Call) -> RecordStream {
+        match self.begin(call).await {
+            Ok(records) => records,
             Err(end) => ended(end),
         }
     }
 
-    /// Binds, decides and writes the intent. Answers the invocation of the one cmdlet and the stages behind it.
-    async fn prepare(&self, call: Call) -> Result<(Invocation, Vec<Stage>), Ended> {
+    /// Binds and decides the whole pipeline, then begins it: nothing runs where any of its commands is refused.
+    async fn begin(self: &Arc<Self>, mut call: Call) -> Result<RecordStream, Ended> {
         let whole = self.runspace.catalogue(&call.caller).await?;
         let rights = self.rights(&call.caller);
         let visible = granted(&whole, &rights, call.pipeline.commands.iter().map(|c| c.name.as_str()));
-        let bound = match check_script(&call.pipeline) {
+        let checked = match check_script(&call.pipeline) {
             Some(record) => Err(record),
+            None if call.session => bind_session(&visible, &call.pipeline, call.input.is_some()).map_err(|error| error.record),
             None => bind(&visible, &call.pipeline, UnknownNames::Refuse).map_err(|error| error.record),
         };
-        let parts = bound.and_then(|bound| {
-            let (command, local) = split(bound)?;
-            let confirm = confirm(&command, &call)?;
-            Ok((command, local, confirm))
+        let input = call.input.take();
+        let context = Context {
+            rights,
+            caller: call.caller.clone(),
+            on_confirm: call.on_confirm,
+            host: call.host.clone(),
+            correlation_id: call.correlation_id,
+        };
+        let stages = checked.and_then(|bound| {
+            check_order(&bound, input.is_some(), call.session)?;
+            // What comes from the pipe is decided with each object again.
+            bound.stages.iter().filter_map(command_of).try_for_each(|command| context.allow(command).map(|_| ()))?;
+            Ok(bound.stages)
         });
-        let (command, local, confirm) = match parts {
-            Ok(parts) => parts,
+        let stages = match stages {
+            Ok(stages) => stages,
             Err(record) => return Err(self.refuse_sent(&call, &whole, record).await),
         };
-        let names: Vec<&str> = command.arguments.iter().filter(|a| !a.parameter.common).map(|a| &*a.parameter.name).collect();
-        let request = Request { cmdlet: &command.cmdlet.name, parameters: &names, digest: command.digest() };
-        let permit = match decide(&rights, &call.caller, request) {
-            Decision::Permit(permit) => permit,
-            Decision::Deny(denial) => return Err(self.refuse_sent(&call, &whole, Box::new(denied(&denial))).await),
+        let mut segment = input.map(|values| Segment::of_values(values, &call.stop));
+        for stage in stages {
+            segment = Some(match (stage, segment) {
+                (Stage::Cmdlet(command), Some(above)) => chain::each(Arc::clone(self), context.clone(), command, above, &call.stop),
+                (Stage::Cmdlet(command), None) => {
+                    let stop = StopToken::new();
+                    let records = self.start_allowed(&context, command, &stop).await?;
+                    Segment::new(records, stop, &call.stop)
+                }
+                (Stage::Local(local, command), None) if local.is_source() => {
+                    let everything = granted(&whole, &context.rights, whole.names());
+                    Segment::of_records(restricted::records(local, &command, &everything), &call.stop)
+                }
+                (Stage::Local(LocalStage::OutDefault | LocalStage::ExitPsSession | LocalStage::ClearHost, _), above) => {
+                    above.unwrap_or_else(|| Segment::of_values(Vec::new(), &call.stop))
+                }
+                (stage, above) => {
+                    let above = above.unwrap_or_else(|| Segment::of_values(Vec::new(), &call.stop));
+                    let records = run_local_stages(above.records, &[stage], &above.stop);
+                    Segment { records, stop: above.stop }
+                }
+            });
+        }
+        segment.map(|segment| segment.records).ok_or_else(|| Ended::Refused(Box::new(internal_error("the pipeline is empty"))))
+    }
+
+    /// Decides one bound command, makes its intent durable and starts it.
+    pub(crate) async fn start_allowed(&self, context: &Context, command: BoundCommand, stop: &StopToken) -> Result<RecordStream, Ended> {
+        let (permit, confirm) = match context.allow(&command) {
+            Ok(allowed) => allowed,
+            Err(record) => return Err(self.refuse_bound(context, &command, record).await),
         };
         let changes = !command.cmdlet.is_read() && !command.flag("WhatIf") && confirm != Confirm::ReportOnly;
         let intent = if changes {
-            let intent = self.intent(&call, &command.cmdlet.name, trail::bound(&command));
+            let intent = self.intent(context, &command.cmdlet.name, trail::bound(&command));
             let id = intent.id;
-            let written = self.store.tenant(call.caller.tenant).audit_intent(&intent).await;
+            let written = self.store.tenant(context.caller.tenant).audit_intent(&intent).await;
             written.map_err(|error| Ended::Refused(Box::new(not_audited(&command.cmdlet.name, &error.to_string()))))?;
             Some(id)
         } else {
             None
         };
-        let invocation = Invocation {
-            input: call.input,
+        let pipeline = BoundPipeline { stages: vec![Stage::Cmdlet(command)] };
+        Ok(self.start(Invocation {
             deadline: Some(RUN_LIMIT),
-            stop: call.stop,
-            host: call.host,
+            stop: stop.clone(),
+            host: context.host.clone(),
             confirm,
             permit: Some(permit),
             intent,
-            ..Invocation::new(call.caller, BoundPipeline { stages: vec![Stage::Cmdlet(command)] }, call.correlation_id)
-        };
-        Ok((invocation, local))
+            ..Invocation::new(context.caller.clone(), pipeline, context.correlation_id)
+        }))
     }
 
     /// Runs the invocation in a task of its own, so that neither a consumer that leaves nor a panic keeps the
@@ -174,45 +201,86 @@ impl SessionLayer {
         receiver_stream(receiver)
     }
 
-    fn intent(&self, call: &Call, cmdlet: &str, parameters: Vec<Parameter>) -> Intent {
+    fn intent(&self, context: &Context, cmdlet: &str, parameters: Vec<Parameter>) -> Intent {
         let time = (self.clock)();
         let seconds = u64::try_from(time / 1000).unwrap_or_default();
         let nanos = u32::try_from(time.rem_euclid(1000)).unwrap_or_default() * 1_000_000;
-        let app_id = match &call.caller.principal {
+        let app_id = match &context.caller.principal {
             Principal::Application(application) => application.app_id,
             _ => Uuid::nil(),
         };
         Intent {
             id: IntentId(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, nanos))),
-            tenant: call.caller.tenant.0,
+            tenant: context.caller.tenant.0,
             time,
             actor: Actor {
                 app_id,
-                object_id: call.caller.principal.object_id(),
-                name: call.caller.principal.display_name().to_owned(),
-                client_address: call.caller.client_address.clone(),
+                object_id: context.caller.principal.object_id(),
+                name: context.caller.principal.display_name().to_owned(),
+                client_address: context.caller.client_address.clone(),
             },
             cmdlet: cmdlet.to_owned(),
             parameters,
-            correlation_id: call.correlation_id,
+            correlation_id: context.correlation_id,
         }
     }
 
     /// Refuses a pipeline as it was sent; its first command that is no read leaves an entry.
     async fn refuse_sent(&self, call: &Call, whole: &Catalogue, record: Box<ErrorRecord>) -> Ended {
-        if let Some(command) = call.pipeline.commands.iter().find(|c| leaves_entry(c)) {
-            let known = whole.cmdlet(&command.name);
-            let name = if command.is_script { "(script)" } else { known.map_or(command.name.as_str(), |c| &c.name) };
-            let name: String = name.chars().take(200).collect();
-            let parameters = if command.is_script { Vec::new() } else { trail::sent(command, known.map(|c| &**c)) };
-            let intent = self.intent(call, &name, parameters);
-            let ending = Ending::Refused(record.message.chars().take(1000).collect());
-            let outcome = Outcome { id: intent.id, time: intent.time, ending, object: String::new(), changes: Vec::new() };
-            if let Err(error) = self.store.tenant(call.caller.tenant).audit_refused(intent, outcome).await {
-                return Ended::Refused(Box::new(not_audited(&name, &error.to_string())));
-            }
+        let Some(command) = call.pipeline.commands.iter().find(|c| leaves_entry(c)) else { return Ended::Refused(record) };
+        let known = whole.cmdlet(&command.name);
+        let name = if command.is_script { "(script)" } else { known.map_or(command.name.as_str(), |c| &c.name) };
+        let name: String = name.chars().take(200).collect();
+        let parameters = if command.is_script { Vec::new() } else { trail::sent(command, known.map(|c| &**c)) };
+        let context = Context {
+            rights: Rights::default(),
+            caller: call.caller.clone(),
+            on_confirm: call.on_confirm,
+            host: None,
+            correlation_id: call.correlation_id,
+        };
+        self.refuse(&context, &name, parameters, record).await
+    }
+
+    /// Refuses a command that was bound; one that is no read leaves an entry.
+    async fn refuse_bound(&self, context: &Context, command: &BoundCommand, record: Box<ErrorRecord>) -> Ended {
+        if command.cmdlet.is_read() {
+            return Ended::Refused(record);
         }
-        Ended::Refused(record)
+        self.refuse(context, &command.cmdlet.name, trail::bound(command), record).await
+    }
+
+    async fn refuse(&self, context: &Context, name: &str, parameters: Vec<Parameter>, record: Box<ErrorRecord>) -> Ended {
+        let intent = self.intent(context, name, parameters);
+        let ending = Ending::Refused(record.message.chars().take(1000).collect());
+        let outcome = Outcome { id: intent.id, time: intent.time, ending, object: String::new(), changes: Vec::new() };
+        match self.store.tenant(context.caller.tenant).audit_refused(intent, outcome).await {
+            Ok(()) => Ended::Refused(record),
+            Err(error) => Ended::Refused(Box::new(not_audited(name, &error.to_string()))),
+        }
+    }
+}
+
+/// For whom the commands of one pipeline run.
+#[derive(Clone)]
+pub(crate) struct Context {
+    rights: Rights,
+    caller: Caller,
+    on_confirm: Confirm,
+    host: Option<Arc<dyn Host>>,
+    correlation_id: Uuid,
+}
+
+impl Context {
+    /// The permit for a command as it is bound, and what it does where it would ask.
+    fn allow(&self, command: &BoundCommand) -> Result<(Permit, Confirm), Box<ErrorRecord>> {
+        let confirm = confirm(command, self)?;
+        let names: Vec<&str> = command.arguments.iter().filter(|a| !a.parameter.common).map(|a| &*a.parameter.name).collect();
+        let request = Request { cmdlet: &command.cmdlet.name, parameters: &names, digest: command.digest() };
+        match decide(&self.rights, &self.caller, request) {
+            Decision::Permit(permit) => Ok((permit, confirm)),
+            Decision::Deny(denial) => Err(Box::new(denied(&denial))),
+        }
     }
 }
 
@@ -249,7 +317,7 @@ async fn run(
 }
 
 /// The steps of a channel, as a stream. A channel that breaks off without an end gives one.
-fn receiver_stream(receiver: mpsc::Receiver<Step>) -> RecordStream {
+pub(crate) fn receiver_stream(receiver: mpsc::Receiver<Step>) -> RecordStream {
     Box::pin(futures_util::stream::unfold(Some(receiver), |receiver| async move {
         let mut receiver = receiver?;
         match receiver.recv().await {
@@ -273,36 +341,51 @@ fn granted<'a>(whole: &Catalogue, rights: &Rights, names: impl IntoIterator<Item
     Catalogue::new(cmdlets)
 }
 
-/// The cmdlet that runs in the backend and the local stages behind it.
-fn split(bound: BoundPipeline) -> Result<(BoundCommand, Vec<Stage>), Box<ErrorRecord>> {
-    let mut stages = bound.stages.into_iter();
-    let refused = |message: String, id: &str| {
-        let record = ErrorRecord::new("System.Management.Automation.PSNotSupportedException", message, ErrorCategory::NotImplemented, id);
-        Box::new(record)
+fn command_of(stage: &Stage) -> Option<&BoundCommand> {
+    match stage {
+        Stage::Cmdlet(command) => Some(command),
+        _ => None,
+    }
+}
+
+/// What cannot run in this order. Outside a session there is nothing to pipe from or into.
+fn check_order(bound: &BoundPipeline, input: bool, session: bool) -> Result<(), Box<ErrorRecord>> {
+    let last = bound.stages.len().saturating_sub(1);
+    let refused = |message: String| {
+        let exception = "System.Management.Automation.PSNotSupportedException";
+        Err(Box::new(ErrorRecord::new(exception, message, ErrorCategory::NotImplemented, "PipelineNotSupported")))
     };
-    let command = match stages.next() {
-        Some(Stage::Cmdlet(command)) => command,
-        Some(Stage::Local(_, command)) => {
-            let message = format!("'{}' cannot stand first in a pipeline here: put a cmdlet before it", command.cmdlet.name);
-            return Err(refused(message, "PipelineNotSupported"));
-        }
-        Some(Stage::Unresolved(command)) => return Err(Box::new(not_found(&command.name))),
-        _ => return Err(refused("the pipeline is empty".to_owned(), "PipelineNotSupported")),
-    };
-    let local: Vec<Stage> = stages.collect();
-    match local.iter().find(|stage| !matches!(stage, Stage::Local(..))) {
-        None => Ok((command, local)),
-        Some(Stage::Unresolved(command)) => Err(Box::new(not_found(&command.name))),
-        Some(_) => {
-            let message = "a pipeline of several cmdlets is not served here: run them one after the other".to_owned();
-            Err(refused(message, "PipelineNotSupported"))
+    for (index, stage) in bound.stages.iter().enumerate() {
+        match stage {
+            Stage::Cmdlet(_) if index == 0 || session => {}
+            Stage::Cmdlet(_) => {
+                return refused("a pipeline of several cmdlets is not served here: run them one after the other".to_owned());
+            }
+            Stage::Local(stage, command) => {
+                let name = &command.cmdlet.name;
+                if stage.is_source() && (index > 0 || input) {
+                    return refused(format!("'{name}' takes nothing from a pipe here: name what it shall show as parameters"));
+                }
+                let ends = matches!(stage, LocalStage::OutDefault | LocalStage::ExitPsSession | LocalStage::ClearHost);
+                // Entering a session, a client puts Out-Default behind everything.
+                let shown = matches!(bound.stages.get(index + 1), Some(Stage::Local(LocalStage::OutDefault, _)));
+                if ends && index < last && !(shown && index + 1 == last) {
+                    return refused(format!("'{name}' passes nothing on: it can only stand last in a pipeline"));
+                }
+                if !session && index == 0 {
+                    return refused(format!("'{name}' cannot stand first in a pipeline here: put a cmdlet before it"));
+                }
+            }
+            Stage::Unresolved(command) => return Err(Box::new(not_found(&command.name))),
+            _ => return refused("the pipeline holds a command of a kind that is not served here".to_owned()),
         }
     }
+    Ok(())
 }
 
 /// Whether to ask: where `-Confirm` is given, that decides. Without it a session asks for what has a high impact, as
 /// PowerShell does (`$ConfirmPreference`); REST carries it out, since there the client asks. Asking needs somebody to ask.
-fn confirm(command: &BoundCommand, call: &Call) -> Result<Confirm, Box<ErrorRecord>> {
+fn confirm(command: &BoundCommand, call: &Context) -> Result<Confirm, Box<ErrorRecord>> {
     let by_itself = call.on_confirm == Confirm::Ask && command.cmdlet.impact == ConfirmImpact::High;
     let asks = if command.argument("Confirm").is_some() { command.flag("Confirm") } else { by_itself };
     if !asks || command.flag("WhatIf") {
@@ -324,7 +407,8 @@ fn confirm(command: &BoundCommand, call: &Call) -> Result<Confirm, Box<ErrorReco
 }
 
 fn leaves_entry(command: &Command) -> bool {
-    command.is_script || !(is_read(&command.name) || SESSION_COMMANDS.iter().any(|name| name.eq_ignore_ascii_case(&command.name)))
+    let own = Catalogue::session_commands().map(|c| &*c.name);
+    command.is_script || !(is_read(&command.name) || own.chain(HARMLESS).any(|name| name.eq_ignore_ascii_case(&command.name)))
 }
 
 /// Script text never runs: the session has no language. Text and id are PowerShell's own for such a session.
@@ -340,7 +424,7 @@ fn check_script(pipeline: &Pipeline) -> Option<Box<ErrorRecord>> {
 }
 
 /// PowerShell's own words for a command that does not exist, which is also how a missing right shows.
-fn not_found(name: &str) -> ErrorRecord {
+pub(crate) fn not_found(name: &str) -> ErrorRecord {
     let message = format!(
         "The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. Check the spelling \
          of the name, or if a path was included, verify that the path is correct and try again."

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use exops_catalogue::Pipeline;
 use exops_policy::Caller;
 use exops_psobject::{ErrorCategory, ErrorRecord, Value};
-use exops_psrp::{MetadataRequest, PipelineRequest};
+use exops_psrp::{HostMethod, MetadataRequest, PipelineRequest};
 use exops_remoting::server::{
-    Handled, HttpAnswer, Output, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Ticket, fault_answer,
+    Handled, HttpAnswer, Output, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Ticket, commands_answer, fault_answer,
+    shells_answer,
 };
 use exops_remoting::wsman::{Fault as WsmanFault, Request};
 use exops_runspace::{BoxFuture, Choice, Confirm, Host, HostError, Record, Step, StopToken};
@@ -23,6 +24,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::display::Display;
+use crate::secrets::Secrets;
 use crate::session::{Call, RUN_LIMIT, SessionLayer, internal_error};
 use crate::{Clock, translate};
 
@@ -63,6 +66,7 @@ struct State {
     running: HashMap<Uuid, Running>,
     /// Questions on a client's host that are not answered yet, by pipeline and call id.
     prompts: HashMap<(Uuid, i64), oneshot::Sender<Option<Value>>>,
+    secrets: Secrets,
     closed: bool,
 }
 
@@ -115,6 +119,20 @@ impl Shells {
         self.lock().get(id).filter(|s| s.owner == owner(caller)).cloned()
     }
 
+    /// Serves Enumerate of shells: the caller's own.
+    pub(crate) fn list(&self, request: &Request, caller: &Caller) -> HttpAnswer {
+        let mut shells: Vec<Arc<Shell>> = self.lock().values().filter(|s| s.owner == owner(caller)).cloned().collect();
+        // One order for everybody who locks several.
+        shells.sort_by(|a, b| a.id.cmp(&b.id));
+        let states: Vec<_> = shells.iter().map(|shell| shell.lock()).collect();
+        shells_answer(request, states.iter().map(|state| &state.session), Uuid::new_v4(), self.now())
+    }
+
+    /// Serves Enumerate of a shell's commands.
+    pub(crate) fn commands(shell: &Shell, request: &Request) -> HttpAnswer {
+        commands_answer(request, &shell.lock().session, Uuid::new_v4())
+    }
+
     /// Serves Create. `wanted` is the id that the client chose.
     pub(crate) fn open(self: &Arc<Self>, request: &Request, config: &ServerConfig, caller: Caller, wanted: Option<&str>) -> HttpAnswer {
         let refuse = |fault: &WsmanFault| fault_answer(fault, Some(&request.message_id), Uuid::new_v4());
@@ -142,6 +160,7 @@ impl Shells {
                     collecting: HashMap::new(),
                     running: HashMap::new(),
                     prompts: HashMap::new(),
+                    secrets: Secrets::default(),
                     closed: false,
                 }),
                 drained: Notify::new(),
@@ -218,13 +237,18 @@ impl Shells {
     fn event(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, event: SessionEvent) {
         match event {
             SessionEvent::Opened => {}
+            // A client without a usable key could not be told anything: its shell ends (case C-09).
+            SessionEvent::PublicKey { key } => match state.secrets.answer(&key) {
+                Ok(encrypted) => state.session.answer_key(&encrypted),
+                Err(_) => state.session.close(self.now()),
+            },
             SessionEvent::HostResponse { id, response } => {
                 // An answer to nothing that was asked finds nobody (case C-11).
                 if let Some(waiting) = state.prompts.remove(&(id, response.call_id)) {
                     let _ = waiting.send(response.result.ok());
                 }
             }
-            SessionEvent::CreatePipeline { id, request } if request.no_input => self.begin(shell, state, id, *request, Vec::new()),
+            SessionEvent::CreatePipeline { id, request } if request.no_input => self.begin(shell, state, id, *request, None),
             SessionEvent::CreatePipeline { id, request } => {
                 state.collecting.insert(id, Collecting { request: *request, input: Vec::new() });
             }
@@ -239,7 +263,7 @@ impl Shells {
             }
             SessionEvent::EndOfInput { id } => {
                 if let Some(Collecting { request, input }) = state.collecting.remove(&id) {
-                    self.begin(shell, state, id, request, input);
+                    self.begin(shell, state, id, request, Some(input));
                 }
             }
             SessionEvent::CommandMetadata { id, request } => {
@@ -269,7 +293,11 @@ impl Shells {
         }
     }
 
-    fn begin(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, id: Uuid, request: PipelineRequest, input: Vec<Value>) {
+    fn begin(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, id: Uuid, mut request: PipelineRequest, input: Option<Vec<Value>>) {
+        if let Err(record) = state.secrets.open_request(&mut request) {
+            state.session.finish(id, &PipelineEnd::Failed(record), self.now());
+            return;
+        }
         let stop = StopToken::new();
         let statements: Vec<Pipeline> = std::iter::once(request.commands).chain(request.more_statements).map(translate::pipeline).collect();
         let work = {
@@ -308,10 +336,9 @@ impl Shells {
         shell: &Arc<Shell>,
         id: Uuid,
         statements: Vec<Pipeline>,
-        input: Vec<Value>,
+        mut input: Option<Vec<Value>>,
         stop: &StopToken,
     ) -> PipelineEnd {
-        let mut input = Some(input);
         for pipeline in statements {
             let (caller, can_ask) = {
                 let state = shell.lock();
@@ -320,16 +347,23 @@ impl Shells {
             let host = can_ask.then(|| -> Arc<dyn Host> {
                 Arc::new(ClientHost { shells: Arc::clone(self), shell: Arc::clone(shell), pipeline: id, stop: stop.clone() })
             });
+            let ends_with = |name: &str| pipeline.commands.last().is_some_and(|c| c.name.eq_ignore_ascii_case(name));
+            let display = ends_with("Out-Default").then(Display::default);
+            let leaves = pipeline.commands.iter().any(|c| c.name.eq_ignore_ascii_case("Exit-PSSession"));
             let call = Call {
                 caller,
                 pipeline,
-                input: input.take().unwrap_or_default(),
+                input: input.take(),
+                session: true,
                 on_confirm: Confirm::Ask,
                 host,
                 stop: stop.clone(),
                 correlation_id: id,
             };
-            let end = self.write_all(shell, id, call, stop).await;
+            let end = self.write_all(shell, id, call, display, stop).await;
+            if leaves && end == PipelineEnd::Completed {
+                shell.lock().session.tell_host(id, HostMethod::PopRunspace, Vec::new());
+            }
             if end != PipelineEnd::Completed {
                 return end;
             }
@@ -338,7 +372,14 @@ impl Shells {
     }
 
     /// Hands the records of a run to the session, as fast as the client fetches them.
-    async fn write_all(self: &Arc<Self>, shell: &Arc<Shell>, id: Uuid, call: Call, stop: &StopToken) -> PipelineEnd {
+    async fn write_all(
+        self: &Arc<Self>,
+        shell: &Arc<Shell>,
+        id: Uuid,
+        call: Call,
+        mut display: Option<Display>,
+        stop: &StopToken,
+    ) -> PipelineEnd {
         let mut records = self.layer.run(call).await.ready_chunks(BATCH);
         while let Some(steps) = records.next().await {
             let mut end = None;
@@ -346,7 +387,12 @@ impl Shells {
                 let mut state = shell.lock();
                 for step in steps {
                     match step {
-                        Step::Record(record) => self.write(&mut state.session, id, record),
+                        Step::Record(record) => match display.as_mut().and_then(|display| display.lines(&record)) {
+                            Some((method, lines)) => {
+                                lines.into_iter().for_each(|line| state.session.tell_host(id, method, vec![line.into()]))
+                            }
+                            None => self.write(&mut state.session, id, record),
+                        },
                         Step::Ended(ended) => end = Some(ended),
                     }
                 }

@@ -1,10 +1,14 @@
 //! Between the words of PSRP and those of the runspace.
 
+use std::sync::Arc;
+
 use exops_catalogue::{Argument, Catalogue, Cmdlet, Command, ParameterKind, Pipeline};
 use exops_psobject::{ErrorCategory, ErrorRecord, Value};
 use exops_psrp::{CommandDescription, CommandKind, MetadataRequest, ParameterDescription, count_object};
 use exops_remoting::server::PipelineEnd;
 use exops_runspace::{Ended, Fault};
+
+use crate::restricted;
 
 /// `CommandTypes.Cmdlet`.
 const CMDLET: i64 = 8;
@@ -49,16 +53,29 @@ pub(crate) fn end(end: Ended, mark: impl FnOnce(&mut ErrorRecord)) -> PipelineEn
     }
 }
 
-/// The answer to GET_COMMAND_METADATA: the count, then one object for each cmdlet that was asked for.
+/// The answer to GET_COMMAND_METADATA: the count, then one object for each command that was asked for.
 pub(crate) fn descriptions(catalogue: &Catalogue, request: &MetadataRequest) -> Vec<Value> {
-    let wanted = |cmdlet: &Cmdlet| {
-        request.command_types & CMDLET != 0 && request.namespaces.is_empty() && request.names.iter().any(|name| like(name, &cmdlet.name))
-    };
-    let cmdlets: Vec<_> = catalogue.cmdlets().filter(|c| wanted(c)).collect();
+    let wanted = request.command_types & CMDLET != 0 && request.namespaces.is_empty();
+    let cmdlets = if wanted { restricted::named(catalogue, &request.names) } else { Vec::new() };
     let mut objects = Vec::with_capacity(cmdlets.len() + 1);
     objects.push(count_object(i32::try_from(cmdlets.len()).unwrap_or(i32::MAX)));
-    objects.extend(cmdlets.into_iter().map(|cmdlet| description(cmdlet)));
+    objects.extend(cmdlets.into_iter().map(description));
     objects
+}
+
+/// A command as `Get-Command` shows it: what the answer to GET_COMMAND_METADATA selects from.
+pub(crate) fn command_information(cmdlet: &Cmdlet) -> Value {
+    match description(cmdlet) {
+        Value::Object(object) => {
+            let mut object = Arc::unwrap_or_clone(object);
+            let names = ["System.Management.Automation.CmdletInfo", "System.Management.Automation.CommandInfo", "System.Object"];
+            object.type_names = names.into_iter().map(Into::into).collect();
+            object.to_string = Some(Arc::clone(&cmdlet.name));
+            object.adapted = std::mem::take(&mut object.extended);
+            object.into()
+        }
+        other => other,
+    }
 }
 
 fn description(cmdlet: &Cmdlet) -> Value {
@@ -70,31 +87,4 @@ fn description(cmdlet: &Cmdlet) -> Value {
         is_switch: parameter.kind == ParameterKind::Switch,
     });
     CommandDescription { name: &cmdlet.name, kind: CommandKind::Cmdlet, namespace: "", parameters: parameters.collect() }.to_value()
-}
-
-/// PowerShell's wildcards `*` and `?`, without case. Linear in the text for each star.
-fn like(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.to_lowercase().chars().collect(), text.to_lowercase().chars().collect());
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(c) if *c == '?' || text.get(t) == Some(c) => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((star_p, star_t)) => {
-                    star = Some((star_p, star_t + 1));
-                    p = star_p + 1;
-                    t = star_t + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(p).all(|c| *c == '*')
 }

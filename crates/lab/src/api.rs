@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use exops_auth::secret;
+use exops_directory::Seed;
 use exops_gateway::Gateway;
 use exops_store::TenantStore;
 use jiff::Timestamp;
@@ -67,8 +68,8 @@ async fn shutdown(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
 }
 
 async fn reset(State(api): State<Arc<Api>>) -> (StatusCode, Json<Value>) {
-    match exops_directory::reset(&api.rows, &api.ready.organization).await {
-        Ok(()) => (StatusCode::OK, Json(json!({"reset": true, "organization": api.ready.organization}))),
+    match Seed::reset(&api.rows, &api.ready.organization).await {
+        Ok(seed) => (StatusCode::OK, Json(json!({"reset": true, "organization": api.ready.organization, "seed": seed.name()}))),
         Err(error) => {
             tracing::error!(%error, "the organisation was not reset");
             let body = json!({"error": {"code": "NotReset", "message": format!("the organisation is as it was: {error}")}});

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use exops_directory::Seed;
 use uuid::Uuid;
 
 /// What a lab is started with.
@@ -18,6 +19,8 @@ pub struct LabConfig {
     pub tenant_id: Option<Uuid>,
     /// Host names beside `localhost` that the certificate, assertions and issuers may carry.
     pub host_aliases: Vec<String>,
+    /// What the organisation holds at first. Only the first start of a data folder takes it; `None` is the standard one.
+    pub seed: Option<Seed>,
     /// Refuses what the real token service lets pass.
     pub strict: bool,
 }
@@ -31,6 +34,7 @@ impl Default for LabConfig {
             organization: None,
             tenant_id: None,
             host_aliases: Vec::new(),
+            seed: None,
             strict: false,
         }
     }

@@ -85,7 +85,7 @@ impl LabError {
             }
             Self::PortTaken { .. } | Self::Listen { .. } => "choose another address with --listen; port 0 lets the system choose",
             Self::NotRunning { .. } => "start one with `exops lab up`, or name its folder with --data",
-            Self::OtherOrganization { .. } => "leave out --organization and --tenant-id, or use another folder with --data",
+            Self::OtherOrganization { .. } => "leave out --organization, --tenant-id and --seed, or use another folder with --data",
             Self::BadValue { .. } => "correct the value",
             Self::File { .. } => "check that the folder exists and that you may write there, or choose another with --data",
             Self::Part { reason, .. } if reason.contains("disk is full") || reason.contains("No space left") => {

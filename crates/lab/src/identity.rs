@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use exops_auth::issue::{self, LabAuthority};
+use exops_directory::Seed;
 use exops_policy::TenantId;
 use exops_store::{Store, StoreError};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::folder::{self, CA_CERTIFICATE, CA_KEY, Folder};
+use crate::folder::{self, CA_CERTIFICATE, CA_KEY, DATABASE, Folder};
 use crate::{LabConfig, LabError};
 
 /// Initial domain of a lab that was not given one.
@@ -56,6 +57,42 @@ impl Tenant {
 
     pub(crate) fn id(&self) -> TenantId {
         TenantId(self.tenant_id)
+    }
+}
+
+/// Opens the database of the folder. A new one gets its tenant and its seed before it has its name, so that no start finds
+/// half an organisation.
+pub(crate) async fn open(folder: &Folder, config: &LabConfig) -> Result<(Store, Tenant), LabError> {
+    let path = folder.file(DATABASE);
+    if !path.exists() {
+        let draft = Store::draft(&path).await.map_err(database)?;
+        match found(&draft, folder, config).await {
+            Ok(_) => draft.publish(&path).await.map_err(database)?,
+            Err(error) => {
+                draft.discard(&path).await;
+                return Err(error);
+            }
+        }
+    }
+    let store = Store::open(&path).await.map_err(database)?;
+    let tenant = found(&store, folder, config).await?;
+    Ok((store, tenant))
+}
+
+/// The tenant of a database, filled.
+async fn found(store: &Store, folder: &Folder, config: &LabConfig) -> Result<Tenant, LabError> {
+    let tenant = Tenant::of(store, folder, config).await?;
+    let rows = store.tenant(tenant.id());
+    match (Seed::of(&rows).await.map_err(database)?, config.seed) {
+        (Some(found), Some(wanted)) if found != wanted => {
+            let (found, wanted) = (format!("the {} seed", found.name()), format!("the {} one", wanted.name()));
+            Err(LabError::OtherOrganization { path: folder.path().to_owned(), found, wanted })
+        }
+        (Some(_), _) => Ok(tenant),
+        (None, wanted) => {
+            wanted.unwrap_or_default().fill(&rows, &tenant.organization).await.map_err(database)?;
+            Ok(tenant)
+        }
     }
 }
 

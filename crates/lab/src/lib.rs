@@ -10,5 +10,6 @@ mod running;
 
 pub use config::LabConfig;
 pub use error::LabError;
+pub use exops_directory::Seed;
 pub use ready::{Bootstrap, Ready, ReadyTenant};
 pub use running::{Lab, RunningLab};

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Api};
-use crate::folder::{self, BOOTSTRAP, CA_CERTIFICATE, DATABASE, Folder, READY};
+use crate::folder::{self, BOOTSTRAP, CA_CERTIFICATE, Folder, READY};
 use crate::identity::{self, Tenant, database};
 use crate::{Bootstrap, LabConfig, LabError, Ready, ReadyTenant};
 
@@ -40,15 +40,13 @@ impl Lab {
         // A lab that was killed left one.
         folder::remove(&folder.file(READY))?;
         let (listener, address) = listen(config.listen).await?;
-        let store = Store::open(&folder.file(DATABASE)).await.map_err(database)?;
-        let tenant = Tenant::of(&store, &folder, &config).await?;
+        let (store, tenant) = identity::open(&folder, &config).await?;
         let rows = store.tenant(tenant.id());
         let orphans = rows.audit_close_orphans(now).await.map_err(database)?;
         if orphans > 0 {
             tracing::warn!(orphans, "changes were under way when the lab last ended: their outcome is unknown");
         }
         exops_authority::ensure_tenant(&rows).await.map_err(database)?;
-        exops_directory::seed_standard(&rows, &tenant.organization).await.map_err(database)?;
 
         let bases = identity::bases(address.port(), &config.host_aliases);
         let token = exops_auth::secret::generate().map_err(|error| LabError::part("making the bootstrap token", error))?;

@@ -223,7 +223,8 @@ pub(crate) fn primitive(value: &Value) -> Json {
         Value::Double(n) => floating(*n),
         Value::DateTime(time) => Json::String(instant(*time)),
         Value::Bytes(b) => Json::String(BASE64.encode(b)),
-        Value::SecureString(s) => Json::String(s.to_string()),
+        // As in CLIXML: the ciphertext where there is one, never a secret.
+        Value::SecureString(s) => s.ciphertext().into(),
         other => Json::String(other.display()),
     }
 }

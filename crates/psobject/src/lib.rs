@@ -17,12 +17,14 @@ pub mod json;
 mod limits;
 mod object;
 pub mod record;
+mod secure;
 mod value;
 pub mod wildcard;
 pub mod xml;
 
 pub use datetime::{DateTime, DateTimeKind, TimeSpan};
 pub use limits::Limits;
-pub use object::{Base, ListKind, Properties, PsObject, TypeNames};
+pub use object::{Base, ListKind, MemberSet, Properties, PsObject, TypeNames};
 pub use record::{ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType};
+pub use secure::SecureString;
 pub use value::Value;

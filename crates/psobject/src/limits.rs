@@ -5,7 +5,8 @@
 pub struct Limits {
     /// Longest accepted document in bytes.
     pub bytes: usize,
-    /// Deepest accepted nesting of elements or arrays. PowerShell itself stops at 50 levels of objects.
+    /// Deepest accepted nesting: of objects in CLIXML, of elements in other XML, of arrays and objects in JSON. PowerShell
+    /// itself stops at 50 levels of objects.
     pub depth: usize,
     /// Largest accepted number of values (elements, properties, list items) in one document.
     pub values: usize,

@@ -99,6 +99,20 @@ pub struct PsObject {
     pub adapted: Properties,
     /// Note properties (`MS`).
     pub extended: Properties,
+    /// Member sets among the notes: `PSStandardMembers` and the like, which say how an object is shown and are no
+    /// properties of it.
+    pub member_sets: Vec<MemberSet>,
+}
+
+/// Named notes, and further sets, inside the notes of an object.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MemberSet {
+    /// Its name; empty when the wire gave none.
+    pub name: Arc<str>,
+    /// Its values.
+    pub properties: Properties,
+    /// Sets inside it.
+    pub member_sets: Vec<MemberSet>,
 }
 
 impl PsObject {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::{DateTime, PsObject, TimeSpan};
+use crate::{DateTime, PsObject, SecureString, TimeSpan};
 
 /// One PowerShell value: a primitive of MS-PSRP 2.2.5.1 or an object.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,8 +55,8 @@ pub enum Value {
     Version(Arc<str>),
     /// `System.Xml.XmlDocument` as text (`XD`).
     Xml(Arc<str>),
-    /// `System.Security.SecureString`: the base64 ciphertext as it travels (`SS`). Never the plain text.
-    SecureString(Arc<str>),
+    /// `System.Security.SecureString` (`SS`).
+    SecureString(SecureString),
     /// Anything with type names, properties or a container (`Obj`).
     Object(Arc<PsObject>),
 }

@@ -96,6 +96,36 @@ impl Outbox {
         self.compact();
     }
 
+    /// Loses the oldest messages of which nothing went out until at most `limit` bytes wait. The last one stays: it tells
+    /// how a pipeline ended.
+    pub(crate) fn drop_oldest(&mut self, limit: usize) {
+        let mut excess = self.len().saturating_sub(limit);
+        let first = usize::from(self.entries.front().is_some_and(|e| e.sent > 0));
+        let mut last = first;
+        let mut bytes = 0;
+        while excess > 0
+            && last + 1 < self.entries.len()
+            && let Some(entry) = self.entries.get(last)
+        {
+            excess = excess.saturating_sub(entry.remaining());
+            bytes += entry.content;
+            last += 1;
+        }
+        let from = self.gone + if first == 1 { self.entries.front().map_or(0, |e| e.content) } else { 0 };
+        self.entries.drain(first..last);
+        self.text.drain(from..from + bytes);
+    }
+
+    /// Begins every message anew under ids from `next` on, for a client that has none of their fragments.
+    pub(crate) fn renumber(&mut self, next: &mut u64) {
+        for entry in &mut self.entries {
+            entry.object_id = *next;
+            entry.sent = 0;
+            entry.next_fragment = 0;
+            *next += 1;
+        }
+    }
+
     /// Gives back what went out. Moving the rest costs at most as much as serialising it did.
     fn compact(&mut self) {
         if self.entries.is_empty() {

@@ -1,4 +1,5 @@
 mod event;
+mod resume;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -114,6 +115,10 @@ pub struct ServerPool {
     id: Uuid,
     host: HostInfo,
     runspaces: usize,
+    /// MinRunspaces and MaxRunspaces as the client asked for them.
+    asked: (i64, i64),
+    /// The client sent its public key.
+    key_asked: bool,
     outbox: Outbox,
     input: Inputs,
     pipelines: HashMap<Uuid, Pipeline>,
@@ -139,6 +144,8 @@ impl ServerPool {
             phase: Phase::New,
             id: Uuid::nil(),
             host: HostInfo::NONE,
+            asked: (1, 1),
+            key_asked: false,
             outbox: Outbox::default(),
             input: Inputs::default(),
             pipelines: HashMap::new(),
@@ -248,9 +255,14 @@ impl ServerPool {
         match (self.phase, message.kind) {
             (Phase::New, MessageType::SessionCapability) => self.negotiate(message),
             (Phase::Negotiated, MessageType::InitRunspacePool) => self.initialise(message),
-            (_, MessageType::Unknown(_) | MessageType::PublicKey) => {
+            (_, MessageType::Unknown(_)) => {
                 self.ignored += 1;
                 Ok(())
+            }
+            (Phase::Open, MessageType::PublicKey) => {
+                let content = self.value(message)?;
+                let key = Reader::new(message.kind, &content)?.text("PublicKey")?.to_owned();
+                self.public_key(key)
             }
             (Phase::Open, MessageType::SetMaxRunspaces | MessageType::SetMinRunspaces | MessageType::ResetRunspaceState) => {
                 // The number of runspaces is fixed; there is no state to reset.
@@ -306,15 +318,16 @@ impl ServerPool {
             if max < min {
                 return Err(reader.lacks("MaxRunspaces"));
             }
-            Ok((usize::try_from(max).unwrap_or(usize::MAX), HostInfo::from_value(reader.get("HostInfo"))))
+            Ok(((min, max), HostInfo::from_value(reader.get("HostInfo"))))
         });
         match opened {
             Err(error) => {
                 self.break_off(&error);
                 Err(error)
             }
-            Ok((max, host)) => {
-                self.runspaces = self.runspaces.min(max);
+            Ok((asked, host)) => {
+                self.asked = asked;
+                self.runspaces = self.runspaces.min(usize::try_from(asked.1).unwrap_or(usize::MAX));
                 self.host = host;
                 self.phase = Phase::Open;
                 let data = private_data(&self.config.ps_version, self.id);
@@ -520,6 +533,13 @@ impl ServerPool {
     fn write_line(&mut self, id: Uuid, kind: MessageType, method: HostMethod, text: &str) {
         self.push_pipeline(id, kind, &informational(kind, text));
         self.void_call(id, method, vec![text.into()]);
+    }
+
+    /// Tells the client's host something that it gives no answer to; ignored where nobody is there or the pipeline does not run.
+    pub fn tell_host(&mut self, id: Uuid, method: HostMethod, parameters: Vec<Value>) {
+        if self.pipelines.get(&id).is_some_and(|p| matches!(p.state, State::Running)) {
+            self.void_call(id, method, parameters);
+        }
     }
 
     fn void_call(&mut self, id: Uuid, method: HostMethod, parameters: Vec<Value>) {

@@ -15,9 +15,11 @@ use exops_psrp::{
     Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, HostCall, HostInfo, HostMethod, HostResponse, PROTOCOL_VERSION, PipelineEnd,
     PipelineRequest,
 };
-use exops_wsman::request::{self, Header};
-use exops_wsman::{CommandState, Fault, Limits, Response, ResponseBody, StreamData, parse_response, uri};
+use exops_wsman::request::{self, Header, NewShell};
+use exops_wsman::{CommandState, Fault, Limits, Response, ResponseBody, StreamData, parse_response, uri, xpress};
 use uuid::Uuid;
+
+use crate::MAX_RESTORED;
 
 pub use error::{ClientError, Operation};
 pub use event::ClientEvent;
@@ -26,8 +28,8 @@ pub use event::ClientEvent;
 const CAUTIOUS_ENVELOPE: usize = 153_600;
 /// Above so many waiting events no more output is asked for.
 const WAITING_EVENTS: usize = 256;
-/// How often a Receive is sent again whose answer got lost.
-const RECEIVE_ATTEMPTS: u32 = 5;
+/// How often a request is sent whose answer gets lost.
+const ATTEMPTS: u32 = 5;
 /// Longest part of a body that is not SOAP which goes into an error.
 const EXCERPT: usize = 200;
 
@@ -50,6 +52,8 @@ pub struct ClientConfig {
     pub locale: String,
     /// Largest answer that is accepted, in bytes; also the largest request to servers that take it.
     pub max_envelope: usize,
+    /// Asks for compressed streams (XPRESS); a server may go on without.
+    pub compression: bool,
     /// Whether somebody can be asked.
     pub host: HostInfo,
 }
@@ -67,6 +71,7 @@ impl ClientConfig {
             idle_timeout: None,
             locale: "en-US".to_owned(),
             max_envelope: 512_000,
+            compression: false,
             host: HostInfo::NONE,
         }
     }
@@ -122,17 +127,26 @@ impl Kind {
             Self::Create | Self::PoolReceive | Self::PoolSend | Self::Delete => None,
         }
     }
-
-    /// The same request may be sent again when its answer got lost.
-    fn is_repeatable(self) -> bool {
-        matches!(self, Self::PoolReceive | Self::Receive(_))
-    }
 }
 
 struct Outstanding {
     kind: Kind,
     message_id: String,
     attempts: u32,
+    /// What was sent; not kept of a Receive, which can be written again.
+    envelope: Option<Vec<u8>>,
+}
+
+impl Outstanding {
+    /// A command that was sent more than once may run although its last copy was refused.
+    fn may_have_begun(&self) -> bool {
+        self.attempts > 0 && matches!(self.kind, Kind::Command(_))
+    }
+
+    /// What failed, when it fails. A command that may have begun counts as one whose records are lost.
+    fn operation(&self) -> Operation {
+        if self.may_have_begun() { Operation::ReceivePipeline } else { self.kind.operation() }
+    }
 }
 
 #[derive(Default)]
@@ -156,13 +170,15 @@ pub struct ClientSession {
     ids: Box<dyn FnMut() -> Uuid + Send>,
     phase: Phase,
     pool: ClientPool,
+    /// The server agreed to compressed streams.
+    compressed: bool,
     shell_id: String,
     pipelines: BTreeMap<u64, (Uuid, Pipeline)>,
     order: HashMap<Uuid, u64>,
     next_order: u64,
     pool_prompts: VecDeque<Vec<u8>>,
     outstanding: BTreeMap<RequestId, Outstanding>,
-    /// Receives to be sent again under their own id.
+    /// Requests to be sent again under their own id.
     again: VecDeque<Outstanding>,
     next_request: u64,
     events: VecDeque<ClientEvent>,
@@ -179,6 +195,7 @@ impl ClientSession {
             resource_uri: format!("{}{}", uri::CONFIGURATION_PREFIX, config.configuration),
             shell_id: config.pool_id.to_string().to_uppercase(),
             config,
+            compressed: false,
             ids,
             phase: Phase::New,
             pool,
@@ -295,19 +312,26 @@ impl ClientSession {
         if self.phase == Phase::Ended {
             return None;
         }
-        let outstanding = match self.again.pop_front() {
+        let mut outstanding = match self.again.pop_front() {
             Some(again) => again,
             None => Outstanding {
                 kind: self.next_kind()?,
                 message_id: format!("uuid:{}", (self.ids)().to_string().to_uppercase()),
                 attempts: 0,
+                envelope: None,
             },
         };
-        let envelope = self.build(outstanding.kind, &outstanding.message_id)?;
+        let envelope = match &outstanding.envelope {
+            Some(envelope) => envelope.clone(),
+            None => self.build(outstanding.kind, &outstanding.message_id)?.into_bytes(),
+        };
+        if !matches!(outstanding.kind, Kind::PoolReceive | Kind::Receive(_)) {
+            outstanding.envelope = Some(envelope.clone());
+        }
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.outstanding.insert(id, outstanding);
-        Some((id, envelope.into_bytes()))
+        Some((id, envelope))
     }
 
     fn next_kind(&mut self) -> Option<Kind> {
@@ -386,15 +410,24 @@ impl ClientSession {
         };
         let takes_large = self.pool.peer().is_some_and(exops_psrp::Capability::takes_large_envelopes);
         let envelope = if takes_large { self.config.max_envelope } else { self.config.max_envelope.min(CAUTIOUS_ENVELOPE) };
-        let capacity = request::payload_capacity(&header, envelope);
+        let whole = request::payload_capacity(&header, envelope);
+        let compressed = self.compressed;
+        let capacity = if compressed { xpress::capacity(whole) } else { whole };
         let command_text = |id: Uuid| id.to_string().to_uppercase();
         let send = |name: &str, id: Option<Uuid>, data: Vec<u8>| {
+            let data = if compressed { xpress::compress(&data) } else { data };
             request::send(&header, &StreamData { name: name.to_owned(), command_id: id.map(command_text), data })
         };
         Some(match kind {
             Kind::Create => {
                 let creation = self.pool.take(Channel::Pool, capacity);
-                request::create(&header, &self.shell_id, PROTOCOL_VERSION, self.config.idle_timeout, &creation)
+                let shell = NewShell {
+                    shell_id: &self.shell_id,
+                    protocol_version: PROTOCOL_VERSION,
+                    idle_timeout: self.config.idle_timeout,
+                    compressed: self.config.compression,
+                };
+                request::create(&header, &shell, &creation)
             }
             Kind::PoolReceive => request::receive(&header, None),
             Kind::Receive(id) => request::receive(&header, Some(&command_text(id))),
@@ -423,6 +456,9 @@ impl ClientSession {
         }
         let kind = outstanding.kind;
         match self.read(&outstanding, status, body) {
+            // The first copy may have been served: what became of the pipeline is asked by a Receive.
+            Ok(ResponseBody::Fault(_)) if outstanding.may_have_begun() => self.started(kind),
+            Err(_) if outstanding.may_have_begun() => self.fail(kind, ClientError::Lost { operation: outstanding.operation() }),
             Ok(ResponseBody::Fault(fault)) => self.fault(kind, fault),
             Ok(body) => self.success(kind, body),
             Err(error) => self.fail(kind, error),
@@ -451,7 +487,17 @@ impl ClientSession {
         }
     }
 
-    /// Takes note that no answer to a request will come. A Receive is sent again; the server gives the same answer.
+    /// Takes note that no answer to a request will come, and that trying again is of no use.
+    pub fn give_up(&mut self, id: RequestId) {
+        let Some(outstanding) = self.outstanding.remove(&id) else { return };
+        if self.phase != Phase::Ended {
+            self.fail(outstanding.kind, ClientError::Lost { operation: outstanding.operation() });
+        }
+    }
+
+    /// Takes note that no answer to a request will come. It is sent again, a few times, under the same message id and with
+    /// the same fragments: a server gives the same answer, or refuses what it has already, but nothing happens twice. A
+    /// driver pauses before it tells that the same request was lost again.
     pub fn handle_lost(&mut self, id: RequestId) {
         let Some(mut outstanding) = self.outstanding.remove(&id) else { return };
         if self.phase == Phase::Ended {
@@ -459,28 +505,25 @@ impl ClientSession {
         }
         outstanding.attempts += 1;
         let kind = outstanding.kind;
-        if kind.is_repeatable() && outstanding.attempts < RECEIVE_ATTEMPTS {
+        if outstanding.attempts < ATTEMPTS {
             self.again.push_back(outstanding);
         } else {
-            self.fail(kind, ClientError::Lost { operation: kind.operation() });
+            self.fail(kind, ClientError::Lost { operation: outstanding.operation() });
         }
     }
 
     fn success(&mut self, kind: Kind, body: ResponseBody) {
         let operation = kind.operation();
         match (kind, body) {
-            (Kind::Create, ResponseBody::Created { shell_id }) => {
+            (Kind::Create, ResponseBody::Created { shell_id, compressed }) => {
+                self.compressed = compressed && self.config.compression;
                 if let Some(id) = shell_id {
                     self.shell_id = id;
                 }
                 self.phase = Phase::Created;
             }
             (Kind::PoolReceive | Kind::Receive(_), ResponseBody::Receive { streams, state }) => self.received(kind, &streams, state),
-            (Kind::Command(id), ResponseBody::Command { .. }) => {
-                if let Some(pipeline) = self.pipeline(id) {
-                    pipeline.started = true;
-                }
-            }
+            (Kind::Command(_), ResponseBody::Command { .. }) => self.started(kind),
             (Kind::Terminate(id), _) => self.remove(id),
             (Kind::Delete, _) => self.closed(),
             (Kind::PoolSend | Kind::Send(_) | Kind::Prompt(_) | Kind::Stop(_), _) => {}
@@ -490,12 +533,24 @@ impl ClientSession {
         }
     }
 
+    fn started(&mut self, kind: Kind) {
+        if let Some(pipeline) = kind.pipeline().and_then(|id| self.pipeline(id)) {
+            pipeline.started = true;
+        }
+    }
+
     fn received(&mut self, kind: Kind, streams: &[StreamData], state: Option<CommandState>) {
         let channel = kind.pipeline().map_or(Channel::Pool, Channel::Pipeline);
         for stream in streams {
-            if let Err(error) = self.pool.receive(channel, &stream.data) {
+            let read = if self.compressed {
+                let restored = xpress::decompress(&stream.data, MAX_RESTORED).map_err(|e| e.to_string());
+                restored.and_then(|data| self.pool.receive(channel, &data).map_err(|e| e.to_string()))
+            } else {
+                self.pool.receive(channel, &stream.data).map_err(|e| e.to_string())
+            };
+            if let Err(reason) = read {
                 self.pool_events();
-                return self.fail(kind, ClientError::Protocol { operation: kind.operation(), reason: error.to_string() });
+                return self.fail(kind, ClientError::Protocol { operation: kind.operation(), reason });
             }
         }
         self.pool_events();
@@ -583,9 +638,7 @@ impl ClientSession {
             Kind::Stop(_) => {}
             Kind::Command(id) if matches!(error, ClientError::Lost { .. }) => {
                 // The server may have it: it shall not occupy the runspace.
-                if let Some(pipeline) = self.pipeline(id) {
-                    pipeline.started = true;
-                }
+                self.started(kind);
                 self.lose(id, error);
             }
             Kind::Command(id) | Kind::Receive(id) | Kind::Send(id) | Kind::Prompt(Some(id)) => self.lose(id, error),

@@ -12,5 +12,9 @@ pub mod server;
 /// Envelopes and faults, for drivers: they depend on this crate alone.
 pub use exops_wsman as wsman;
 
+/// Longest decompressed stream of one message: far above what an envelope of the usual size needs, and a bound for what
+/// a hostile one can claim.
+pub(crate) const MAX_RESTORED: usize = 8 << 20;
+
 /// Media type of every request and answer.
 pub const CONTENT_TYPE: &str = "application/soap+xml;charset=UTF-8";

@@ -15,7 +15,9 @@
 
 mod check;
 mod event;
+mod resume;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
@@ -24,24 +26,28 @@ use exops_psrp::{
     Channel, HostMethod, Priority, ServerPool, ServerPoolConfig, ServerPoolEvent, choice_call, first_pipeline_id, read_line_call,
 };
 use exops_wsman::answer::{self, ShellDescription};
-use exops_wsman::{Action, CommandState, Fault, Request, RequestBody, StreamData, uri};
+use exops_wsman::{Action, BufferMode, CommandState, Fault, Request, RequestBody, StreamData, uri, xpress};
 use uuid::Uuid;
 
-use check::{SMALLEST_ENVELOPE, check_common, check_create, parse_command_id, protocol_fault};
+use check::{SMALLEST_ENVELOPE, check_common, check_create, parse_command_id, protocol_fault, wants_xpress};
 
 pub use event::SessionEvent;
 pub use exops_psrp::{Output, PipelineEnd};
 
-use crate::CONTENT_TYPE;
+use crate::{CONTENT_TYPE, MAX_RESTORED};
 
 /// What a client gets that does not say how much it takes: the limit of version 2 servers.
 const DEFAULT_ENVELOPE: usize = 153_600;
 /// Answers to requests other than Receive that are kept for a repeated request.
-const KEPT_ANSWERS: usize = 8;
+const KEPT_ANSWERS: usize = 64;
+/// Connections on which one held Receive may wait.
+const COPIES: usize = 4;
+/// Message ids of Receives that are remembered for each channel: a request that was late on its way is known by them.
+const KNOWN_RECEIVES: usize = 32;
 
-/// How long the last answer of a channel is kept for a repeated request, in milliseconds: longer than a client waits
-/// before it repeats one, short enough that an idle session does not hold its largest answer.
-const KEPT_TIME: u64 = 120_000;
+/// How long the last answer of a channel is kept for a client that does not come back, in milliseconds. One that comes
+/// back with its next Receive has got it, so an idle session holds none.
+const KEPT_TIME: u64 = 600_000;
 
 /// What the endpoint offers.
 #[derive(Debug, Clone)]
@@ -57,6 +63,8 @@ pub struct ServerConfig {
     pub operation_timeout: u64,
     /// Longest time in milliseconds that a Receive is held, whatever the client says.
     pub max_operation_timeout: u64,
+    /// Bytes of output that a pipeline keeps while nobody is connected, where the oldest may be lost.
+    pub disconnected_output: usize,
     /// Largest answer in bytes, whatever the client takes.
     pub max_envelope: usize,
     /// `ProductVendor` for Identify.
@@ -76,6 +84,7 @@ impl Default for ServerConfig {
             max_idle_timeout: 43_200_000,
             operation_timeout: 60_000,
             max_operation_timeout: 300_000,
+            disconnected_output: 4 << 20,
             max_envelope: 512_000,
             vendor: "ExOPS".to_owned(),
             product_version: "OS: 0.0.0 SP: 0.0 Stack: 3.0".to_owned(),
@@ -132,6 +141,10 @@ pub enum Target {
     Create(Option<String>),
     /// Belongs to this shell, its id in capitals.
     Shell(String),
+    /// Answer with [`shells_answer`].
+    Shells,
+    /// Answer with [`commands_answer`]: the commands of this shell, its id in capitals.
+    Commands(String),
     /// Not served.
     Refused(Fault),
 }
@@ -142,13 +155,43 @@ pub fn target(request: &Request) -> Target {
     match (&request.action, &request.body, &request.shell_id) {
         (Action::Identify, _, _) => Target::Identify,
         (Action::Create, RequestBody::Create(shell), _) => Target::Create(shell.shell_id.as_ref().map(|id| id.to_uppercase())),
-        (Action::Create | Action::Enumerate | Action::Pull | Action::Connect | Action::Other(_), _, _) => {
+        (Action::Enumerate, RequestBody::Enumerate { shell_id }, _) => enumerated(request, shell_id.as_deref()),
+        (Action::Create | Action::Enumerate | Action::Pull | Action::Other(_), _, _) => {
             Target::Refused(Fault::action_not_supported(&request.action.uri()))
         }
         (_, _, Some(id)) => Target::Shell(id.to_uppercase()),
         (Action::Get, _, None) => Target::Refused(Fault::action_not_supported(&request.action.uri())),
         (_, _, None) => Target::Refused(Fault::new(Fault::UNEXPECTED_SELECTORS, "the request names no shell: selector ShellId is missing")),
     }
+}
+
+fn enumerated(request: &Request, shell_id: Option<&str>) -> Target {
+    match (request.resource_uri.as_str(), shell_id) {
+        (uri::SHELL, None) => Target::Shells,
+        (uri::SHELL_COMMAND, Some(id)) => Target::Commands(id.to_uppercase()),
+        (uri::SHELL_COMMAND, None) => {
+            Target::Refused(Fault::new(Fault::UNEXPECTED_SELECTORS, "the filter names no shell: selector ShellId is missing"))
+        }
+        (other, _) => Target::Refused(Fault::unknown_resource(other)),
+    }
+}
+
+/// The HTTP answer to Enumerate of shells. It names what is given; whose they are is the driver's business.
+#[must_use]
+pub fn shells_answer<'a>(
+    request: &Request,
+    sessions: impl IntoIterator<Item = &'a ServerSession>,
+    message_id: Uuid,
+    now_ms: u64,
+) -> HttpAnswer {
+    let shells: Vec<_> = sessions.into_iter().map(|s| s.description(now_ms)).collect();
+    HttpAnswer::ok(answer::enumerate_shells(&shells, &request.message_id, &message_text(message_id)))
+}
+
+/// The HTTP answer to Enumerate of a shell's commands.
+#[must_use]
+pub fn commands_answer(request: &Request, session: &ServerSession, message_id: Uuid) -> HttpAnswer {
+    HttpAnswer::ok(answer::enumerate_commands(&session.commands(), &request.message_id, &message_text(message_id)))
 }
 
 /// The HTTP answer for a fault.
@@ -174,6 +217,8 @@ fn message_text(id: Uuid) -> String {
 
 struct Held {
     ticket: Ticket,
+    /// The same request, repeated: whichever connection is alive gets the answer.
+    copies: Vec<Ticket>,
     channel: Channel,
     /// The command id as the client wrote it.
     command_id: Option<String>,
@@ -184,7 +229,8 @@ struct Held {
 
 struct LastAnswer {
     message_id: String,
-    answer: HttpAnswer,
+    /// `None` when it was given and is no longer kept.
+    answer: Option<HttpAnswer>,
     /// Then nobody asks for it any more.
     expires: u64,
 }
@@ -201,6 +247,16 @@ pub struct ServerSession {
     operation_timeout: u64,
     max_operation_timeout: u64,
     max_envelope: usize,
+    /// Streams are compressed, in both directions.
+    compressed: bool,
+    /// What becomes of output above [`ServerConfig::disconnected_output`] while nobody is connected.
+    buffer_mode: BufferMode,
+    disconnected_output: usize,
+    /// Nobody is connected.
+    disconnected: bool,
+    /// The client's `p:SessionId`, where it sends one.
+    client: Option<String>,
+    opened: u64,
     pool: ServerPool,
     message_seed: Uuid,
     messages: u32,
@@ -210,6 +266,8 @@ pub struct ServerSession {
     ready: VecDeque<(Ticket, HttpAnswer)>,
     /// The last Receive answer with data of each channel: a client whose answer got lost repeats the request.
     last: HashMap<Channel, LastAnswer>,
+    /// Message ids of the Receives of each channel, the newest last.
+    receives: HashMap<Channel, VecDeque<String>>,
     /// The last answers to other requests, for the same reason.
     recent: VecDeque<(String, HttpAnswer)>,
     last_activity: u64,
@@ -243,6 +301,12 @@ impl ServerSession {
             operation_timeout: config.operation_timeout,
             max_operation_timeout: config.max_operation_timeout,
             max_envelope: config.max_envelope.max(SMALLEST_ENVELOPE),
+            compressed: wants_xpress(request),
+            buffer_mode: BufferMode::Block,
+            disconnected_output: config.disconnected_output,
+            disconnected: false,
+            client: request.session_id.clone(),
+            opened: now_ms,
             pool: ServerPool::new(config.pool.clone()),
             message_seed: ids(),
             messages: 0,
@@ -250,6 +314,7 @@ impl ServerSession {
             held: Vec::new(),
             ready: VecDeque::new(),
             last: HashMap::new(),
+            receives: HashMap::new(),
             recent: VecDeque::new(),
             last_activity: now_ms,
             closed: false,
@@ -257,13 +322,18 @@ impl ServerSession {
         };
         session.pool.receive(Channel::Pool, Priority::Default, &shell.creation).map_err(|e| refuse(&protocol_fault(&e), ids()))?;
         let message_id = session.next_message_id();
-        let answer = HttpAnswer::ok(answer::create(&session.description(), &request.message_id, &message_id));
+        let answer = HttpAnswer::ok(answer::create(&session.description(now_ms), &request.message_id, &message_id));
         session.keep(&request.message_id, &answer);
         Ok((session, answer))
     }
 
-    fn description(&self) -> ShellDescription<'_> {
+    fn description(&self, now_ms: u64) -> ShellDescription<'_> {
         ShellDescription {
+            buffer_mode: self.buffer_mode,
+            connected: !self.disconnected,
+            age: now_ms.saturating_sub(self.opened),
+            inactivity: now_ms.saturating_sub(self.last_activity),
+            compressed: self.compressed,
             shell_id: &self.shell_id,
             resource_uri: &self.resource_uri,
             address: &self.address,
@@ -291,17 +361,17 @@ impl ServerSession {
         if self.closed {
             return self.refuse(&Fault::unknown_shell(&self.shell_id), request);
         }
-        self.last_activity = now_ms;
-        if let Err(fault) = check_common(request).and_then(|()| self.check_resource(request)) {
+        if let Err(fault) = check_common(request).and_then(|()| self.check_resource(request)).and_then(|()| self.check_connected(request)) {
             return self.refuse(&fault, request);
         }
+        self.last_activity = now_ms;
         if let RequestBody::Receive { command_id } = &request.body {
             return self.receive(request, command_id.as_deref(), now_ms);
         }
         if let Some((_, answer)) = self.recent.iter().find(|(id, _)| *id == request.message_id) {
             return Handled::Answer(answer.clone());
         }
-        match self.perform(request) {
+        match self.perform(request, now_ms) {
             Ok(envelope) => {
                 let answer = HttpAnswer::ok(envelope);
                 self.keep(&request.message_id, &answer);
@@ -331,7 +401,7 @@ impl ServerSession {
         Err(Fault::unknown_resource(&request.resource_uri))
     }
 
-    fn perform(&mut self, request: &Request) -> Result<String, Fault> {
+    fn perform(&mut self, request: &Request, now_ms: u64) -> Result<String, Fault> {
         let relates_to = &request.message_id;
         match (&request.action, &request.body) {
             (_, RequestBody::Command { command_id, arguments }) => {
@@ -352,10 +422,19 @@ impl ServerSession {
             }
             (Action::Get, _) => {
                 let id = self.next_message_id();
-                Ok(answer::get(&self.description(), relates_to, &id))
+                Ok(answer::get(&self.description(now_ms), relates_to, &id))
             }
-            (Action::Disconnect, _) => {
-                Err(Fault::new(Fault::DISCONNECT_NOT_SUPPORTED, "This shell cannot be disconnected; close it and open a new one instead."))
+            (_, RequestBody::Disconnect { idle_timeout, buffer_mode }) => {
+                self.disconnect(*idle_timeout, *buffer_mode);
+                Ok(answer::disconnect(relates_to, &self.next_message_id()))
+            }
+            (_, RequestBody::Reconnect { command_id }) => {
+                self.reconnect(request, command_id.as_deref())?;
+                Ok(answer::reconnect(relates_to, &self.next_message_id()))
+            }
+            (_, RequestBody::Connect { command_id, connect }) => {
+                let data = self.connect(request, command_id.as_deref(), connect)?;
+                Ok(answer::connect(&data, relates_to, &self.next_message_id()))
             }
             (action, _) => Err(Fault::action_not_supported(&action.uri())),
         }
@@ -393,13 +472,19 @@ impl ServerSession {
                     ));
                 }
             };
-            checked.push((self.channel(stream.command_id.as_deref())?, priority, &stream.data));
+            let data = if self.compressed {
+                let restored = xpress::decompress(&stream.data, MAX_RESTORED);
+                Cow::Owned(restored.map_err(|e| Fault::new(Fault::PLUGIN_BAD_ARGUMENTS, e.to_string()))?)
+            } else {
+                Cow::Borrowed(&*stream.data)
+            };
+            checked.push((self.channel(stream.command_id.as_deref())?, priority, data));
         }
         if checked.is_empty() {
             return Err(Fault::new(Fault::SCHEMA, "Send holds no Stream"));
         }
         for (channel, priority, data) in checked {
-            self.pool.receive(channel, priority, data).map_err(|e| protocol_fault(&e))?;
+            self.pool.receive(channel, priority, &data).map_err(|e| protocol_fault(&e))?;
         }
         Ok(())
     }
@@ -416,6 +501,7 @@ impl ServerSession {
         }
         self.pool.terminate(id).map_err(|e| protocol_fault(&e))?;
         self.last.remove(&Channel::Pipeline(id));
+        self.receives.remove(&Channel::Pipeline(id));
         self.end_held(|held| held.channel == Channel::Pipeline(id), &Fault::unknown_command());
         Ok(())
     }
@@ -432,15 +518,32 @@ impl ServerSession {
             Ok(channel) => channel,
             Err(fault) => return self.refuse(&fault, request),
         };
-        if let Some(last) = self.last.get(&channel).filter(|last| last.message_id == request.message_id) {
-            return Handled::Answer(last.answer.clone());
+        if let Some(last) = self.last.get_mut(&channel).filter(|last| last.message_id == request.message_id) {
+            if let Some(answer) = &last.answer {
+                last.expires = now_ms.saturating_add(KEPT_TIME);
+                return Handled::Answer(answer.clone());
+            }
+            let text = "the answer to this Receive was given and is no longer kept; what it held is lost";
+            return self.refuse(&Fault::new(Fault::PLUGIN_EXCEPTION, text), request);
+        }
+        if self.is_late(channel, &request.message_id) {
+            return self.refuse(&Fault::timed_out(), request);
+        }
+        self.last.remove(&channel);
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        if let Some(held) = self.held.iter_mut().find(|held| held.channel == channel && held.message_id == request.message_id)
+            && held.copies.len() < COPIES
+        {
+            held.copies.push(ticket);
+            return Handled::Held(ticket);
         }
         // A second Receive means that the connection of the first is dead (case X-08).
         self.end_held(|held| held.channel == channel, &Fault::timed_out());
-        self.tickets += 1;
         let timeout = request.operation_timeout.unwrap_or(self.operation_timeout).min(self.max_operation_timeout);
         let held = Held {
-            ticket: Ticket(self.tickets),
+            ticket,
+            copies: Vec::new(),
             channel,
             command_id: command_id.map(str::to_owned),
             message_id: request.message_id.clone(),
@@ -450,11 +553,24 @@ impl ServerSession {
         match self.produce(&held, now_ms) {
             Some(answer) => Handled::Answer(answer),
             None => {
-                let ticket = held.ticket;
                 self.held.push(held);
                 Handled::Held(ticket)
             }
         }
+    }
+
+    /// Whether a Receive was overtaken by a later one of its channel. Nobody waits for its answer any more: data that it got
+    /// would be lost.
+    fn is_late(&mut self, channel: Channel, message_id: &str) -> bool {
+        let known = self.receives.entry(channel).or_default();
+        if known.iter().any(|id| id == message_id) {
+            return known.back().is_some_and(|newest| newest != message_id);
+        }
+        if known.len() == KNOWN_RECEIVES {
+            known.pop_front();
+        }
+        known.push_back(message_id.to_owned());
+        false
     }
 
     /// The answer to a Receive, if there is something to answer now.
@@ -469,10 +585,14 @@ impl ServerSession {
             let state = id.map(|_| CommandState::Running);
             let message_id = self.next_message_id();
             let capacity = answer::receive_capacity(held.max_envelope, command_id, state, &held.message_id, &message_id);
-            let data = self.pool.take(held.channel, capacity);
+            let data = if self.compressed {
+                xpress::compress(&self.pool.take(held.channel, xpress::capacity(capacity)))
+            } else {
+                self.pool.take(held.channel, capacity)
+            };
             let answer = HttpAnswer::ok(answer::receive(command_id, &data, state, &held.message_id, &message_id));
             let expires = now_ms.saturating_add(KEPT_TIME);
-            self.last.insert(held.channel, LastAnswer { message_id: held.message_id.clone(), answer: answer.clone(), expires });
+            self.last.insert(held.channel, LastAnswer { message_id: held.message_id.clone(), answer: Some(answer.clone()), expires });
             return Some(answer);
         }
         if id.is_some_and(|id| self.pool.is_drained(id)) {
@@ -488,8 +608,16 @@ impl ServerSession {
         let ended: Vec<Held> = ended;
         for held in ended {
             let id = self.next_message_id();
-            self.ready.push_back((held.ticket, fault_with(fault, Some(&held.message_id), &id)));
+            let answer = fault_with(fault, Some(&held.message_id), &id);
+            // The answer of that request, should it be repeated.
+            let (message_id, expires) = (held.message_id.clone(), u64::MAX);
+            self.last.insert(held.channel, LastAnswer { message_id, answer: Some(answer.clone()), expires });
+            self.give(&held, &answer);
         }
+    }
+
+    fn give(&mut self, held: &Held, answer: &HttpAnswer) {
+        self.ready.extend(held.copies.iter().chain([&held.ticket]).map(|ticket| (*ticket, answer.clone())));
     }
 
     /// Answers of one session differ in the last group of their id.
@@ -507,6 +635,7 @@ impl ServerSession {
         };
         Some(match event {
             ServerPoolEvent::Opened => SessionEvent::Opened,
+            ServerPoolEvent::PublicKey { key } => SessionEvent::PublicKey { key },
             ServerPoolEvent::Pipeline { id, request } => SessionEvent::CreatePipeline { id, request },
             ServerPoolEvent::Metadata { id, request } => SessionEvent::CommandMetadata { id, request },
             ServerPoolEvent::Input { id, value } => SessionEvent::Input { id, value },
@@ -521,6 +650,9 @@ impl ServerSession {
     /// asked for that (`2>&1`).
     pub fn write(&mut self, pipeline: Uuid, output: Output<'_>, _now_ms: u64) {
         self.pool.write(pipeline, output);
+        if self.loses_output() {
+            self.pool.drop_oldest(self.disconnected_output);
+        }
     }
 
     /// Ends a pipeline; the next waiting one may begin. Only the first call counts.
@@ -532,6 +664,9 @@ impl ServerSession {
     /// runspace until a Receive took some.
     #[must_use]
     pub fn buffered(&self, pipeline: Uuid) -> usize {
+        if self.loses_output() {
+            return 0;
+        }
         self.pool.buffered(Channel::Pipeline(pipeline))
     }
 
@@ -561,6 +696,11 @@ impl ServerSession {
         self.call_host(pipeline, method, parameters)
     }
 
+    /// Tells the client's host something that it gives no answer to: a line to write, the end of an interactive session.
+    pub fn tell_host(&mut self, pipeline: Uuid, method: HostMethod, parameters: Vec<Value>) {
+        self.pool.tell_host(pipeline, method, parameters);
+    }
+
     /// Calls any method of the client's host that gives an answer.
     pub fn call_host(&mut self, pipeline: Uuid, method: HostMethod, parameters: Vec<Value>) -> Option<i64> {
         self.pool.call_host(pipeline, method, parameters)
@@ -574,7 +714,8 @@ impl ServerSession {
         for index in 0..self.held.len() {
             let held = self.held.swap_remove(index);
             if let Some(answer) = self.produce(&held, now_ms) {
-                return Some((held.ticket, answer));
+                self.give(&held, &answer);
+                return self.ready.pop_front();
             }
             self.held.push(held);
             let last = self.held.len() - 1;
@@ -599,7 +740,9 @@ impl ServerSession {
         if self.closed {
             return;
         }
-        self.last.retain(|_, last| last.expires > now_ms);
+        for last in self.last.values_mut().filter(|last| last.expires <= now_ms) {
+            (last.answer, last.expires) = (None, u64::MAX);
+        }
         if self.held.iter().any(|h| h.deadline <= now_ms) {
             self.last_activity = now_ms;
             self.end_held(|held| held.deadline <= now_ms, &Fault::timed_out());
@@ -623,11 +766,12 @@ impl ServerSession {
         {
             let held = self.held.swap_remove(index);
             if let Some(answer) = self.produce(&held, now_ms) {
-                self.ready.push_back((held.ticket, answer));
+                self.give(&held, &answer);
             }
         }
         self.closed = true;
         self.end_held(|_| true, &Fault::unknown_shell(&self.shell_id.clone()));
         self.last.clear();
+        self.receives.clear();
     }
 }

@@ -24,29 +24,27 @@ CREATE TABLE objects (
 CREATE INDEX objects_by_noun ON objects (tenant, noun, sort, id);
 CREATE INDEX objects_by_listing ON objects (tenant, listing, sort, id);
 
--- What finds an object by name, folded. `exclusive` is 1 where no two objects may share the value.
+-- What finds an object by name: `term` is the digest of the folded name. `slot` is empty where no two objects may share a
+-- name of that kind, else the object's id. WITHOUT ROWID (here and below) is of SQLite alone and may be left out elsewhere:
+-- the row stands in its key instead of beside it.
 CREATE TABLE identities (
     tenant BLOB NOT NULL,
-    value TEXT NOT NULL,
+    term BLOB NOT NULL,
     kind TEXT NOT NULL,
+    slot BLOB NOT NULL,
     id BLOB NOT NULL,
-    exclusive BIGINT NOT NULL,
-    PRIMARY KEY (tenant, value, kind, id)
-);
-CREATE UNIQUE INDEX identities_exclusive ON identities (tenant, kind, value) WHERE exclusive = 1;
-CREATE INDEX identities_by_object ON identities (tenant, id);
+    PRIMARY KEY (tenant, term, kind, slot)
+) WITHOUT ROWID;
 
--- Values of filterable properties, folded text or number. A list has one row an item.
+-- Beginnings of folded values of filterable properties that differ from the default. `field` is the digest of listing and
+-- property. A list has one row an item.
 CREATE TABLE properties (
     tenant BLOB NOT NULL,
-    listing TEXT NOT NULL,
-    property TEXT NOT NULL,
+    field BIGINT NOT NULL,
     text TEXT NOT NULL,
-    number BIGINT NOT NULL,
     id BLOB NOT NULL,
-    PRIMARY KEY (tenant, listing, property, text, number, id)
-);
-CREATE INDEX properties_by_object ON properties (tenant, id);
+    PRIMARY KEY (tenant, field, text, id)
+) WITHOUT ROWID;
 
 -- The trail: records in the order in which they became durable, each with the hash of all before it.
 CREATE TABLE audit_log (

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::Refusal;
+
 /// Why an operation of the store failed. Nothing of it was written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -42,6 +44,13 @@ pub enum StoreError {
         /// The object that holds it.
         owner: Uuid,
     },
+    /// Who was sending objects went away before the end.
+    #[error("the objects were not all sent: none was kept")]
+    GivenUp,
+    /// Objects of a stream that could not be added; it never leaves the store.
+    #[error("{} objects could not be added", .0.len())]
+    #[doc(hidden)]
+    Refused(Vec<Refusal>),
     /// A row of that kind is there already.
     #[error("the {0} exists already")]
     Exists(&'static str),
@@ -53,5 +62,14 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn corrupt(what: &'static str, reason: impl ToString) -> Self {
         Self::Corrupt { what, reason: reason.to_string() }
+    }
+}
+
+impl From<Refusal> for StoreError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.identity {
+            Some((kind, value)) => Self::IdentityTaken { kind, value, owner: refusal.owner },
+            None => Self::Exists("object"),
+        }
     }
 }

@@ -13,6 +13,7 @@
 mod audit;
 mod entra;
 mod error;
+mod index;
 pub mod migrations;
 mod objects;
 mod settings;
@@ -22,5 +23,6 @@ mod writer;
 pub use audit::{AuditCursor, AuditPage, AuditQuery};
 pub use entra::{AppRole, AppRoleAssignment, ApplicationRow, Credential, CredentialKind, EntraKey, RoleAssignment, ServicePrincipal};
 pub use error::StoreError;
-pub use objects::{Change, Identity, IndexValue, Listing, Lookup, Match, Object, Position, PropertyIndex, Removal, Row};
+pub use index::{Identity, PropertyIndex, Refusal};
+pub use objects::{Change, Listing, Load, Lookup, Match, Object, Position, Removal, Row};
 pub use store::{Store, TenantStore};

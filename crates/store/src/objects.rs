@@ -1,30 +1,29 @@
-//! Objects of the directory, what finds them, and their filterable properties.
+//! Objects of the directory: reading, finding, changing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 
 use exops_audit::Outcome;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::store::{id, key};
-use crate::{StoreError, TenantStore};
+use crate::index::{self, Index, field, kept, term};
+use crate::store::{WRITER_CACHE, id, key};
+use crate::{Identity, PropertyIndex, Refusal, StoreError, TenantStore};
 
 const GET: &str = "SELECT id, noun, listing, sort, revision, body FROM objects WHERE tenant = $1 AND id = $2";
 const BY_NOUN: &str = "SELECT id, noun, listing, sort, revision, body FROM objects \
                        WHERE tenant = $1 AND noun = $2 AND (sort, id) > ($3, $4) ORDER BY sort, id LIMIT $5";
 const BY_LISTING: &str = "SELECT id, noun, listing, sort, revision, body FROM objects \
                           WHERE tenant = $1 AND listing = $2 AND (sort, id) > ($3, $4) ORDER BY sort, id LIMIT $5";
-const RESOLVE: &str = "SELECT i.id, i.kind, i.exclusive, o.noun FROM identities i \
-                       JOIN objects o ON o.tenant = i.tenant AND o.id = i.id WHERE i.tenant = $1 AND i.value = $2 LIMIT $3";
-const OWNER: &str = "SELECT id FROM identities WHERE tenant = $1 AND kind = $2 AND value = $3 AND exclusive = 1";
-const TEXT_EQUAL: &str = "SELECT o.sort, o.id FROM properties p JOIN objects o ON o.tenant = p.tenant AND o.id = p.id \
-                          WHERE p.tenant = $1 AND p.listing = $2 AND p.property = $3 AND p.text = $4 AND p.number = 0 LIMIT $5";
-const TEXT_RANGE: &str = "SELECT o.sort, o.id FROM properties p JOIN objects o ON o.tenant = p.tenant AND o.id = p.id \
-                          WHERE p.tenant = $1 AND p.listing = $2 AND p.property = $3 AND p.text >= $4 AND p.text < $5 LIMIT $6";
-const NUMBER_RANGE: &str = "SELECT o.sort, o.id FROM properties p JOIN objects o ON o.tenant = p.tenant AND o.id = p.id \
-                            WHERE p.tenant = $1 AND p.listing = $2 AND p.property = $3 AND p.text = '' \
-                            AND p.number >= $4 AND p.number <= $5 LIMIT $6";
+const RESOLVE: &str = "SELECT i.id, i.kind, i.slot, o.noun FROM identities i \
+                       JOIN objects o ON o.tenant = i.tenant AND o.id = i.id WHERE i.tenant = $1 AND i.term = $2 LIMIT $3";
+const NAMED: &str = "SELECT o.sort, o.id FROM identities i JOIN objects o ON o.tenant = i.tenant AND o.id = i.id \
+                     WHERE i.tenant = $1 AND i.term = $2 AND o.listing = $3 LIMIT $4";
+const SORTED: &str = "SELECT sort, id FROM objects WHERE tenant = $1 AND listing = $2 AND sort >= $3 AND sort <= $4 LIMIT $5";
+const HOLDING: &str = "SELECT o.sort, o.id FROM properties p JOIN objects o ON o.tenant = p.tenant AND o.id = p.id \
+                       WHERE p.tenant = $1 AND p.field = $2 AND p.text >= $3 AND p.text <= $4 LIMIT $5";
 
 /// Statements of reads, for the test of query plans.
 pub(crate) const QUERIES: &[(&str, &str)] = &[
@@ -32,48 +31,21 @@ pub(crate) const QUERIES: &[(&str, &str)] = &[
     ("objects by noun", BY_NOUN),
     ("objects by listing", BY_LISTING),
     ("identity", RESOLVE),
-    ("owner of an identity", OWNER),
-    ("text property equal", TEXT_EQUAL),
-    ("text property range", TEXT_RANGE),
-    ("number property range", NUMBER_RANGE),
+    ("owner of an identity", index::OWNER),
+    ("objects of a name", NAMED),
+    ("objects by sort", SORTED),
+    ("objects by property", HOLDING),
 ];
 
-/// Rows of one statement where many are written.
-const CHUNK: usize = 200;
+/// Objects of one statement where many are written.
+const CHUNK: usize = 50;
+/// Page cache while a stream is written, in KiB.
+const STREAM_CACHE: u32 = 64 * 1024;
 /// What an organisation has beside settings and registrations.
 const TABLES: [&str; 6] = ["objects", "identities", "properties", "audit_log", "audit_entries", "audit_terms"];
 
 /// An object with everything that finds it.
 pub type Row = (Object, Vec<Identity>, Vec<PropertyIndex>);
-
-/// Something that finds an object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
-    /// What kind of name it is (`guid`, `proxy`, `alias` …).
-    pub kind: String,
-    /// The folded value.
-    pub value: String,
-    /// No other object of the tenant may have the same value of that kind.
-    pub exclusive: bool,
-}
-
-/// A value in the index of properties.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum IndexValue {
-    /// Folded text; never empty.
-    Text(String),
-    /// A number; booleans are 0 and 1.
-    Number(i64),
-}
-
-/// One indexed property of an object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PropertyIndex {
-    /// Canonical property name.
-    pub property: String,
-    /// Its value, or one of them.
-    pub value: IndexValue,
-}
 
 /// An object as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +88,15 @@ pub struct Removal<T> {
     pub answer: T,
 }
 
+/// What is sent to [`TenantStore::insert_stream`].
+#[derive(Debug)]
+pub enum Load {
+    /// The next objects.
+    Rows(Vec<Row>),
+    /// That was all: keep them. A sender that goes away without saying this wants nothing to be kept.
+    End,
+}
+
 /// Which objects a list holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing<'a> {
@@ -147,15 +128,15 @@ pub struct Match {
     pub exclusive: bool,
 }
 
-/// A condition that the index of properties answers.
+/// A condition that an index answers. What it answers may be more than what satisfies the condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// The folded text equals.
-    Text(String),
-    /// The folded text begins with.
-    Prefix(String),
-    /// The number lies between, both included.
-    Numbers(i64, i64),
+    /// One of the names that find the object is this folded text.
+    Name(String),
+    /// The text by which lists are ordered begins with (`true`) or equals this.
+    Sort(String, bool),
+    /// An indexed property, and the folded text that it begins with (`true`) or equals.
+    Property(String, String, bool),
 }
 
 impl TenantStore {
@@ -165,28 +146,58 @@ impl TenantStore {
     /// [`StoreError::IdentityTaken`], or when they could not be written.
     pub async fn insert_objects(&self, objects: Vec<Row>) -> Result<(), StoreError> {
         let tenant = self.key();
-        self.store.write(move |connection| Box::pin(async move { add(connection, &tenant, &objects).await })).await
+        self.store.write(move |connection| Box::pin(async move { add(connection, &tenant, objects).await })).await
     }
 
-    /// Makes these the objects of the tenant and sets `mark` (name and value of a setting), in one transaction: the objects
-    /// that were there and the whole audit trail go, since no entry may claim a change that is not there.
+    /// Adds objects as they come, any number of them in flat memory: one transaction, all or none. Other writers wait until
+    /// it ends, readers do not. Answers the objects that could not be added, at most `limit`; where there is one, nothing
+    /// was kept.
     ///
     /// # Errors
-    /// [`StoreError::IdentityTaken`], or when they could not be written. Then everything is as it was.
-    pub async fn replace_objects(&self, objects: Vec<Row>, mark: (&'static str, &'static [u8])) -> Result<(), StoreError> {
+    /// [`StoreError::GivenUp`] when the sender went away before [`Load::End`], or when they could not be written. Then
+    /// nothing was kept either.
+    pub async fn insert_stream(&self, rows: mpsc::Receiver<Load>, limit: usize) -> Result<Vec<Refusal>, StoreError> {
+        self.stream(rows, limit, None).await
+    }
+
+    /// Makes the objects that come those of the tenant and sets `mark` (name and value of a setting), as
+    /// [`TenantStore::insert_stream`] does: the objects that were there and the whole audit trail go, since no entry may
+    /// claim a change that is not there.
+    ///
+    /// # Errors
+    /// [`StoreError::IdentityTaken`], [`StoreError::GivenUp`], or when they could not be written. Then everything is as it
+    /// was.
+    pub async fn replace_stream(&self, rows: mpsc::Receiver<Load>, mark: (&'static str, Vec<u8>)) -> Result<(), StoreError> {
+        let refused = self.stream(rows, 1, Some(mark)).await?;
+        refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
+    async fn stream(
+        &self,
+        mut rows: mpsc::Receiver<Load>,
+        limit: usize,
+        replace: Option<(&'static str, Vec<u8>)>,
+    ) -> Result<Vec<Refusal>, StoreError> {
         let tenant = self.key();
-        self.store
+        let written = self
+            .store
             .write(move |connection| {
                 Box::pin(async move {
-                    for table in TABLES {
-                        let sql = format!("DELETE FROM {table} WHERE tenant = $1");
-                        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&tenant).execute(&mut *connection).await?;
-                    }
-                    add(connection, &tenant, &objects).await?;
-                    crate::settings::put(connection, &tenant, mark.0, mark.1).await
+                    cache(connection, STREAM_CACHE).await?;
+                    let loaded = load(connection, &tenant, &mut rows, limit.max(1), replace).await;
+                    cache(connection, WRITER_CACHE).await?;
+                    sqlx::query("PRAGMA shrink_memory").execute(connection).await?;
+                    let refused = loaded?;
+                    // An error, so that it is rolled back.
+                    if refused.is_empty() { Ok(()) } else { Err(StoreError::Refused(refused)) }
                 })
             })
-            .await
+            .await;
+        match written {
+            Ok(()) => Ok(Vec::new()),
+            Err(StoreError::Refused(refused)) => Ok(refused),
+            Err(error) => Err(error),
+        }
     }
 
     /// One object.
@@ -229,38 +240,30 @@ impl TenantStore {
     /// # Errors
     /// When the database does not answer.
     pub async fn resolve(&self, value: &str, limit: u32) -> Result<Vec<Match>, StoreError> {
-        let query = sqlx::query(RESOLVE).bind(self.key()).bind(value).bind(i64::from(limit));
+        let query = sqlx::query(RESOLVE).bind(self.key()).bind(term(value).to_vec()).bind(i64::from(limit));
         let rows = query.fetch_all(&mut *self.store.read().await?).await?;
         let read = |row: &SqliteRow| {
-            let exclusive: i64 = row.try_get("exclusive")?;
-            Ok(Match { id: id(row, "id")?, noun: row.try_get("noun")?, kind: row.try_get("kind")?, exclusive: exclusive != 0 })
+            let slot: &[u8] = row.try_get("slot")?;
+            Ok(Match { id: id(row, "id")?, noun: row.try_get("noun")?, kind: row.try_get("kind")?, exclusive: slot.is_empty() })
         };
         rows.iter().map(read).collect()
     }
 
-    /// Where the objects stand that satisfy a condition on an indexed property, in list order without repeats; `None`
-    /// when there are more than `limit`, so that walking the list is cheaper.
+    /// Where the objects stand that can satisfy a condition, in list order without repeats; `None` when there are more than
+    /// `limit`, so that walking the list is cheaper.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn candidates(
-        &self,
-        listing: &str,
-        property: &str,
-        lookup: &Lookup,
-        limit: u32,
-    ) -> Result<Option<BTreeSet<Position>>, StoreError> {
-        let sql = match lookup {
-            Lookup::Text(_) => TEXT_EQUAL,
-            Lookup::Prefix(_) => TEXT_RANGE,
-            Lookup::Numbers(..) => NUMBER_RANGE,
-        };
-        let query = sqlx::query(sql).bind(self.key()).bind(listing).bind(property);
+    pub async fn candidates(&self, listing: &str, lookup: &Lookup, limit: u32) -> Result<Option<BTreeSet<Position>>, StoreError> {
+        // U+10FFFF sorts behind every character that text can continue with.
+        let end = |text: &str, begins: bool| if begins { format!("{text}\u{10FFFF}") } else { text.to_owned() };
         let query = match lookup {
-            Lookup::Text(text) => query.bind(text),
-            // U+10FFFF sorts behind every character that text can continue with.
-            Lookup::Prefix(prefix) => query.bind(prefix).bind(format!("{prefix}\u{10FFFF}")),
-            Lookup::Numbers(from, to) => query.bind(from).bind(to),
+            Lookup::Name(name) => sqlx::query(NAMED).bind(self.key()).bind(term(name).to_vec()).bind(listing),
+            Lookup::Sort(text, begins) => sqlx::query(SORTED).bind(self.key()).bind(listing).bind(text).bind(end(text, *begins)),
+            Lookup::Property(property, text, begins) => {
+                let text = kept(text);
+                sqlx::query(HOLDING).bind(self.key()).bind(field(listing, property)).bind(text).bind(end(text, *begins))
+            }
         };
         let query = query.bind(i64::from(limit) + 1);
         let rows = query.fetch_all(&mut *self.store.read().await?).await?;
@@ -273,13 +276,14 @@ impl TenantStore {
 
     /// Reads an object, decides, and writes what was decided: one transaction with nothing in between. `decide` sees
     /// the object as it is at that moment, or `None`, and may then make it; its outcome becomes durable together with
-    /// the change.
+    /// the change. `index` says what finds an object that was stored.
     ///
     /// # Errors
     /// [`StoreError::IdentityTaken`], or when it could not be written. Then neither change nor outcome is there.
-    pub async fn change_object<T, F>(&self, id: Uuid, decide: F) -> Result<T, StoreError>
+    pub async fn change_object<T, I, F>(&self, id: Uuid, index: I, decide: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
+        I: Fn(&Object) -> Result<Row, StoreError> + Send + Sync + 'static,
         F: FnOnce(Option<Object>) -> Change<T> + Send + 'static,
     {
         let (tenant, tenant_id) = (self.key(), self.tenant);
@@ -287,12 +291,11 @@ impl TenantStore {
             .write(move |connection| {
                 Box::pin(async move {
                     let old = get(connection, &tenant, id).await?;
-                    let new = old.is_none();
-                    let change = decide(old);
-                    match &change.object {
-                        Some(row) if new => add(connection, &tenant, std::slice::from_ref(row)).await?,
-                        Some(row) => update(connection, &tenant, row).await?,
-                        None => {}
+                    let change = decide(old.clone());
+                    match (change.object, old) {
+                        (Some(row), None) => add(connection, &tenant, vec![row]).await?,
+                        (Some(row), Some(old)) => update(connection, &tenant, index(&old)?, row).await?,
+                        (None, _) => {}
                     }
                     if let Some(outcome) = &change.outcome {
                         crate::audit::append_outcome(connection, tenant_id, outcome).await?;
@@ -304,13 +307,21 @@ impl TenantStore {
     }
 
     /// Removes an object in one transaction. `decide` sees it as it is at that moment, and the objects of its listing of
-    /// which one of `properties` is that folded text, so that no reference to it is left behind.
+    /// which one of `properties` can be that folded text, so that no reference to it is left behind. `index` says what finds
+    /// an object that was stored.
     ///
     /// # Errors
     /// When it could not be written. Then neither removal nor outcome is there.
-    pub async fn remove_object<T, F>(&self, id: Uuid, properties: Vec<String>, text: String, decide: F) -> Result<T, StoreError>
+    pub async fn remove_object<T, I, F>(
+        &self,
+        id: Uuid,
+        (properties, text): (Vec<String>, String),
+        index: I,
+        decide: F,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
+        I: Fn(&Object) -> Result<Row, StoreError> + Send + Sync + 'static,
         F: FnOnce(Option<Object>, Vec<Object>) -> Removal<T> + Send + 'static,
     {
         let (tenant, tenant_id) = (self.key(), self.tenant);
@@ -321,7 +332,8 @@ impl TenantStore {
                     let mut holders = BTreeSet::new();
                     for property in properties.iter().filter(|_| old.is_some()) {
                         let listing = old.as_ref().map_or("", |object| &object.listing);
-                        let query = sqlx::query(TEXT_EQUAL).bind(&tenant).bind(listing).bind(property).bind(&text).bind(i64::MAX);
+                        let (field, text) = (field(listing, property), kept(&text));
+                        let query = sqlx::query(HOLDING).bind(&tenant).bind(field).bind(text).bind(text).bind(i64::MAX);
                         for row in query.fetch_all(&mut *connection).await? {
                             holders.insert(crate::store::id(&row, "id")?);
                         }
@@ -330,12 +342,14 @@ impl TenantStore {
                     for holder in holders.into_iter().filter(|holder| *holder != id) {
                         found.extend(get(connection, &tenant, holder).await?);
                     }
-                    let removal = decide(old, found);
-                    for row in &removal.changed {
-                        update(connection, &tenant, row).await?;
+                    let removal = decide(old.clone(), found.clone());
+                    for row in removal.changed {
+                        let before = found.iter().find(|object| object.id == row.0.id);
+                        let before = before.ok_or_else(|| StoreError::corrupt("object", "a change of an object that was not shown"))?;
+                        update(connection, &tenant, index(before)?, row).await?;
                     }
-                    if removal.remove {
-                        forget_index(connection, &tenant, id).await?;
+                    if let Some(old) = old.filter(|_| removal.remove) {
+                        Index::of(index(&old)?).delete(connection, &tenant).await?;
                         let query = sqlx::query("DELETE FROM objects WHERE tenant = $1 AND id = $2").bind(&tenant).bind(key(id));
                         query.execute(&mut *connection).await?;
                     }
@@ -349,39 +363,98 @@ impl TenantStore {
     }
 }
 
+/// Takes what comes to its end, and answers what could not be added.
+async fn load(
+    connection: &mut SqliteConnection,
+    tenant: &[u8],
+    rows: &mut mpsc::Receiver<Load>,
+    limit: usize,
+    replace: Option<(&'static str, Vec<u8>)>,
+) -> Result<Vec<Refusal>, StoreError> {
+    for table in TABLES.into_iter().filter(|_| replace.is_some()) {
+        let sql = format!("DELETE FROM {table} WHERE tenant = $1");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(tenant).execute(&mut *connection).await?;
+    }
+    let (mut index, mut refused, mut count) = (Index::default(), Vec::new(), 0);
+    while refused.len() < limit {
+        match rows.recv().await.ok_or(StoreError::GivenUp)? {
+            Load::Rows(rows) => refused.extend(insert(connection, tenant, rows, &mut count, &mut index).await?),
+            Load::End => break,
+        }
+        if index.is_full() {
+            refused.extend(index.write(connection, tenant, limit).await?);
+        }
+    }
+    refused.extend(index.write(connection, tenant, limit).await?);
+    if let Some((name, value)) = replace {
+        crate::settings::put(connection, tenant, name, &value).await?;
+    }
+    refused.sort_by_key(|refusal| refusal.row);
+    refused.truncate(limit);
+    Ok(refused)
+}
+
+/// Sets the page cache of the writing connection, in KiB.
+async fn cache(connection: &mut SqliteConnection, kibibytes: u32) -> Result<(), StoreError> {
+    sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA cache_size = -{kibibytes}"))).execute(connection).await?;
+    Ok(())
+}
+
 /// Writes the new state of an object that is there.
-async fn update(connection: &mut SqliteConnection, tenant: &[u8], row: &Row) -> Result<(), StoreError> {
-    let object = &row.0;
+async fn update(connection: &mut SqliteConnection, tenant: &[u8], old: Row, new: Row) -> Result<(), StoreError> {
+    let object = &new.0;
     let sql = "UPDATE objects SET sort = $1, revision = revision + 1, body = $2 WHERE tenant = $3 AND id = $4";
     let query = sqlx::query(sql).bind(&object.sort).bind(&object.body).bind(tenant).bind(key(object.id));
     if query.execute(&mut *connection).await?.rows_affected() != 1 {
         return Err(StoreError::corrupt("object", "a change of an object that does not exist"));
     }
-    forget_index(connection, tenant, object.id).await?;
-    write_index(connection, tenant, &[row]).await
-}
-
-async fn forget_index(connection: &mut SqliteConnection, tenant: &[u8], id: Uuid) -> Result<(), StoreError> {
-    for sql in ["DELETE FROM identities WHERE tenant = $1 AND id = $2", "DELETE FROM properties WHERE tenant = $1 AND id = $2"] {
-        sqlx::query(sql).bind(tenant).bind(key(id)).execute(&mut *connection).await?;
-    }
-    Ok(())
+    let (mut old, mut new) = (Index::of(old), Index::of(new));
+    old.without_common(&mut new);
+    old.delete(connection, tenant).await?;
+    none_refused(new.write(connection, tenant, 1).await?)
 }
 
 /// Adds objects and what finds them; one whose id exists already is left as it is.
-async fn add(connection: &mut SqliteConnection, tenant: &[u8], objects: &[Row]) -> Result<(), StoreError> {
-    let mut added = Vec::with_capacity(objects.len());
-    for row in objects {
-        let sql = "INSERT INTO objects (tenant, id, noun, listing, sort, revision, body) VALUES ($1, $2, $3, $4, $5, 1, $6) \
-                   ON CONFLICT (tenant, id) DO NOTHING";
-        let object = &row.0;
-        let query = sqlx::query(sql).bind(tenant).bind(key(object.id)).bind(&object.noun).bind(&object.listing);
-        let query = query.bind(&object.sort).bind(&object.body);
-        if query.execute(&mut *connection).await?.rows_affected() == 1 {
-            added.push(row);
+async fn add(connection: &mut SqliteConnection, tenant: &[u8], objects: Vec<Row>) -> Result<(), StoreError> {
+    let mut index = Index::default();
+    insert(connection, tenant, objects, &mut 0, &mut index).await?;
+    none_refused(index.write(connection, tenant, 1).await?)
+}
+
+fn none_refused(refused: Vec<Refusal>) -> Result<(), StoreError> {
+    refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+/// Adds objects, collects what finds them, and answers those whose id exists already. `count` numbers them.
+async fn insert(
+    connection: &mut SqliteConnection,
+    tenant: &[u8],
+    objects: Vec<Row>,
+    count: &mut u64,
+    index: &mut Index,
+) -> Result<Vec<Refusal>, StoreError> {
+    let (mut refused, mut objects) = (Vec::new(), objects.into_iter().peekable());
+    while objects.peek().is_some() {
+        let chunk: Vec<Row> = objects.by_ref().take(CHUNK).collect();
+        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO objects (tenant, id, noun, listing, sort, revision, body) ");
+        sql.push_values(&chunk, |mut row, (object, ..)| {
+            row.push_bind(tenant).push_bind(key(object.id)).push_bind(&object.noun).push_bind(&object.listing);
+            row.push_bind(&object.sort).push_bind(1_i64).push_bind(&object.body);
+        });
+        sql.push(" ON CONFLICT (tenant, id) DO NOTHING RETURNING id");
+        let added = sql.build().persistent(chunk.len() == CHUNK).fetch_all(&mut *connection).await?;
+        let mut added = added.iter().map(|row| id(row, "id")).collect::<Result<HashSet<_>, _>>()?;
+        for row in chunk {
+            // Taken out: of two with one id only the first was added.
+            if added.remove(&row.0.id) {
+                index.push(*count, row);
+            } else {
+                refused.push(Refusal { row: *count, owner: row.0.id, identity: None });
+            }
+            *count += 1;
         }
     }
-    write_index(connection, tenant, &added).await
+    Ok(refused)
 }
 
 async fn get(connection: &mut SqliteConnection, tenant: &[u8], id: Uuid) -> Result<Option<Object>, StoreError> {
@@ -398,57 +471,4 @@ fn object(row: &SqliteRow) -> Result<Object, StoreError> {
         revision: row.try_get("revision")?,
         body: row.try_get("body")?,
     })
-}
-
-/// Adds the rows that find objects, many in one statement. The ones they had before are gone already.
-async fn write_index(connection: &mut SqliteConnection, tenant: &[u8], objects: &[&Row]) -> Result<(), StoreError> {
-    let identities: BTreeSet<_> = objects.iter().flat_map(|(object, identities, _)| identities.iter().map(|i| (i, object.id))).collect();
-    for chunk in identities.iter().collect::<Vec<_>>().chunks(CHUNK) {
-        let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO identities (tenant, value, kind, id, exclusive) ");
-        insert.push_values(chunk, |mut row, (identity, id)| {
-            row.push_bind(tenant.to_vec()).push_bind(identity.value.clone()).push_bind(identity.kind.clone());
-            row.push_bind(key(*id)).push_bind(i64::from(identity.exclusive));
-        });
-        match insert.build().persistent(chunk.len() == CHUNK).execute(&mut *connection).await {
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                return Err(taken(connection, tenant, &identities).await?.unwrap_or(sqlx::Error::Database(error).into()));
-            }
-            other => other?,
-        };
-    }
-    let properties: BTreeSet<_> =
-        objects.iter().flat_map(|(object, _, properties)| properties.iter().map(|p| (p, &object.listing, object.id))).collect();
-    for chunk in properties.into_iter().collect::<Vec<_>>().chunks(CHUNK) {
-        let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO properties (tenant, listing, property, text, number, id) ");
-        insert.push_values(chunk, |mut row, (index, listing, id)| {
-            let (text, number) = match &index.value {
-                IndexValue::Text(text) => (text.clone(), 0),
-                IndexValue::Number(number) => (String::new(), *number),
-            };
-            row.push_bind(tenant.to_vec()).push_bind((*listing).clone()).push_bind(index.property.clone());
-            row.push_bind(text).push_bind(number).push_bind(key(*id));
-        });
-        insert.build().persistent(chunk.len() == CHUNK).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-/// Which of the identities another object holds: one that is stored, or one of the same list.
-async fn taken(
-    connection: &mut SqliteConnection,
-    tenant: &[u8],
-    identities: &BTreeSet<(&Identity, Uuid)>,
-) -> Result<Option<StoreError>, StoreError> {
-    let mut seen = HashMap::new();
-    for (identity, own) in identities.iter().filter(|(identity, _)| identity.exclusive) {
-        let mut owner = seen.insert((&identity.kind, &identity.value), *own);
-        if owner.is_none() {
-            let query = sqlx::query(OWNER).bind(tenant).bind(&identity.kind).bind(&identity.value);
-            owner = query.fetch_optional(&mut *connection).await?.map(|row| id(&row, "id")).transpose()?;
-        }
-        if let Some(owner) = owner.filter(|owner| owner != own) {
-            return Ok(Some(StoreError::IdentityTaken { kind: identity.kind.clone(), value: identity.value.clone(), owner }));
-        }
-    }
-    Ok(None)
 }

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +19,12 @@ use crate::writer::Writer;
 /// Reading connections. Each holds a small page cache: a lab lives beside other programs on a small machine.
 const READERS: u32 = 4;
 /// Page cache of the writing connection and of each reading one, in KiB.
-const WRITER_CACHE: u32 = 4096;
+pub(crate) const WRITER_CACHE: u32 = 4096;
 const READER_CACHE: u32 = 1024;
+/// Page cache of the writing connection of a draft, in KiB.
+const DRAFT_CACHE: u32 = 64 * 1024;
+/// Bytes of the write-ahead log that stay on the disk after a large write.
+const MAX_LOG: u32 = 32 << 20;
 /// How long a connection waits for another process's lock. Within one process only one connection writes.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -48,11 +52,52 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`]: the file, the disk, a newer or edited schema.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::connect(path, SqliteJournalMode::Wal, SqliteSynchronous::Full, WRITER_CACHE).await
+    }
+
+    /// Opens a new database that becomes the one at `path` with [`Store::publish`] and is nothing until then: what is
+    /// written to it is fast and survives no crash. One that was left behind goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`]: the file or the disk.
+    pub async fn draft(path: &Path) -> Result<Self, StoreError> {
+        let draft = draft_of(path);
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Open { path: draft, reason: error.to_string() });
+            }
+            _ => {}
+        }
+        Self::connect(&draft, SqliteJournalMode::Memory, SqliteSynchronous::Off, DRAFT_CACHE).await
+    }
+
+    /// Closes the draft for `path`, brings it to the disk and gives it its name.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`]: the file or the disk.
+    pub async fn publish(self, path: &Path) -> Result<(), StoreError> {
+        self.close().await;
+        let draft = draft_of(path);
+        let sync = |file: &Path| std::fs::File::open(file).and_then(|file| file.sync_all());
+        let published = sync(&draft).and_then(|()| std::fs::rename(&draft, path)).and_then(|()| {
+            // A folder is a file that can be synced on Unix alone.
+            path.parent().filter(|_| cfg!(unix)).map_or(Ok(()), sync)
+        });
+        published.map_err(|error| StoreError::Open { path: draft, reason: error.to_string() })
+    }
+
+    /// Throws the draft for `path` away.
+    pub async fn discard(self, path: &Path) {
+        self.close().await;
+        let _ = std::fs::remove_file(draft_of(path));
+    }
+
+    async fn connect(path: &Path, journal: SqliteJournalMode, synchronous: SqliteSynchronous, cache: u32) -> Result<Self, StoreError> {
         let fail = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         make_private(path).map_err(|e| fail(e.to_string()))?;
-        let options =
-            SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal).busy_timeout(BUSY).disable_statement_logging();
-        let writing = options.clone().synchronous(SqliteSynchronous::Full).pragma("cache_size", format!("-{WRITER_CACHE}"));
+        let options = SqliteConnectOptions::new().filename(path).journal_mode(journal).busy_timeout(BUSY).disable_statement_logging();
+        let writing = options.clone().synchronous(synchronous).pragma("cache_size", format!("-{cache}"));
+        let writing = writing.pragma("journal_size_limit", MAX_LOG.to_string());
         let mut connection = writing.connect().await.map_err(|e| fail(e.to_string()))?;
         migrator().run(&mut connection).await.map_err(|e| fail(e.to_string()))?;
         let reading =
@@ -151,6 +196,10 @@ pub(crate) fn key(id: Uuid) -> Vec<u8> {
 pub(crate) fn id(row: &SqliteRow, column: &str) -> Result<Uuid, StoreError> {
     let bytes: &[u8] = row.try_get(column)?;
     Uuid::from_slice(bytes).map_err(|e| StoreError::corrupt("id", e))
+}
+
+fn draft_of(path: &Path) -> PathBuf {
+    path.with_extension("draft")
 }
 
 /// The file holds keys: it is made before SQLite makes it, so that it never exists with wider permissions. SQLite

@@ -7,4 +7,4 @@ mod scripted;
 
 pub use fixtures::{ORGANIZATION, TENANT, caller, cmdlet, mailbox};
 pub use needs::{not_run, openssl, python, samples};
-pub use scripted::{Act, ScriptedRunspace};
+pub use scripted::{Act, Script, ScriptedRunspace};

@@ -52,6 +52,9 @@ impl Act {
     }
 }
 
+/// What a cmdlet does, made anew for each invocation.
+pub type Script = Box<dyn Fn(&Invocation) -> RecordStream + Send + Sync>;
+
 /// Answers each cmdlet of its catalogue with a script and remembers what it was asked.
 ///
 /// A stop ends a script as [`Ended::Stopped`] before its next act. It has no access control: it shows every caller the same
@@ -59,7 +62,7 @@ impl Act {
 #[derive(Default)]
 pub struct ScriptedRunspace {
     catalogue: Arc<Catalogue>,
-    scripts: BTreeMap<String, Vec<Act>>,
+    scripts: BTreeMap<String, Script>,
     state: Mutex<State>,
 }
 
@@ -70,11 +73,22 @@ struct State {
 }
 
 impl ScriptedRunspace {
-    /// A runspace of these cmdlets with what each does.
+    /// A runspace of these cmdlets with what each does, whatever it is asked.
     #[must_use]
     pub fn new(scripts: impl IntoIterator<Item = (Arc<Cmdlet>, Vec<Act>)>) -> Self {
+        Self::of_scripts(scripts.into_iter().map(|(cmdlet, acts)| {
+            let script: Script = Box::new(move |invocation| {
+                Box::pin(Play { acts: acts.iter().cloned().collect(), stop: invocation.stop.clone(), over: false })
+            });
+            (cmdlet, script)
+        }))
+    }
+
+    /// A runspace of these cmdlets whose scripts look at what they are asked.
+    #[must_use]
+    pub fn of_scripts(scripts: impl IntoIterator<Item = (Arc<Cmdlet>, Script)>) -> Self {
         let (cmdlets, scripts): (Vec<_>, BTreeMap<_, _>) =
-            scripts.into_iter().map(|(cmdlet, acts)| (cmdlet.clone(), (cmdlet.name.to_ascii_lowercase(), acts))).unzip();
+            scripts.into_iter().map(|(cmdlet, script)| (cmdlet.clone(), (cmdlet.name.to_ascii_lowercase(), script))).unzip();
         Self { catalogue: Arc::new(Catalogue::new(cmdlets)), scripts, state: Mutex::default() }
     }
 
@@ -111,8 +125,9 @@ impl Runspace for ScriptedRunspace {
         };
         let stop = invocation.stop.clone();
         let stages = invocation.pipeline.stages.get(1..).unwrap_or_default().to_vec();
+        let records = script.map(|script| script(&invocation));
         state.invocations.push(invocation);
-        let Some(script) = script else {
+        let Some(records) = records else {
             let text = "the scripted runspace has no script for this pipeline";
             return ended(Ended::Refused(Box::new(ErrorRecord::new(
                 "System.Management.Automation.CommandNotFoundException",
@@ -121,8 +136,7 @@ impl Runspace for ScriptedRunspace {
                 "CommandNotFoundException",
             ))));
         };
-        let play = Play { acts: script.iter().cloned().collect(), stop: stop.clone(), over: false };
-        exops_runspace::run_local_stages(Box::pin(play), &stages, &stop)
+        exops_runspace::run_local_stages(records, &stages, &stop)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

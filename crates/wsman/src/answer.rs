@@ -4,11 +4,13 @@
 use base64::Engine as _;
 
 use crate::incoming::BASE64;
-use crate::{Action, CommandState, format_duration, uri};
+use crate::{Action, BufferMode, CommandState, format_duration, uri};
 
 /// What the answers to Create and Get say about a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShellDescription<'a> {
+    /// The streams are compressed by [`crate::xpress`].
+    pub compressed: bool,
     /// Id as clients will send it.
     pub shell_id: &'a str,
     /// The session configuration.
@@ -23,6 +25,14 @@ pub struct ShellDescription<'a> {
     pub idle_timeout: u64,
     /// Longest idle time-out that may be asked for, in milliseconds.
     pub max_idle_timeout: u64,
+    /// What becomes of output above the limit while nobody fetches it.
+    pub buffer_mode: BufferMode,
+    /// A client is connected.
+    pub connected: bool,
+    /// Milliseconds since the shell was made.
+    pub age: u64,
+    /// Milliseconds since its last request.
+    pub inactivity: u64,
 }
 
 const OPENING: &[&str] = &[
@@ -104,11 +114,13 @@ fn shell_into(shell: &ShellDescription<'_>, out: &mut String) {
         ("rsp:MaxIdleTimeOut", &format_duration(shell.max_idle_timeout)),
         ("rsp:Locale", "en-US"),
         ("rsp:DataLocale", "en-US"),
-        ("rsp:CompressionMode", "NoCompression"),
+        ("rsp:CompressionMode", if shell.compressed { "XpressCompression" } else { "NoCompression" }),
         ("rsp:ProfileLoaded", "No"),
         ("rsp:Encoding", "UTF8"),
-        ("rsp:BufferMode", "Block"),
-        ("rsp:State", "Connected"),
+        ("rsp:BufferMode", shell.buffer_mode.name()),
+        ("rsp:State", if shell.connected { "Connected" } else { "Disconnected" }),
+        ("rsp:ShellRunTime", &format_duration(shell.age)),
+        ("rsp:ShellInactivity", &format_duration(shell.inactivity)),
     ] {
         element_into(name, value, out);
     }
@@ -169,6 +181,83 @@ pub fn signal(relates_to: &str, message_id: &str) -> String {
 #[must_use]
 pub fn delete(relates_to: &str, message_id: &str) -> String {
     close(response(&Action::Delete, relates_to, message_id))
+}
+
+/// Answer to Disconnect.
+#[must_use]
+pub fn disconnect(relates_to: &str, message_id: &str) -> String {
+    let mut out = response(&Action::Disconnect, relates_to, message_id);
+    out.push_str("<rsp:DisconnectResponse/>");
+    close(out)
+}
+
+/// Answer to Reconnect.
+#[must_use]
+pub fn reconnect(relates_to: &str, message_id: &str) -> String {
+    let mut out = response(&Action::Reconnect, relates_to, message_id);
+    out.push_str("<rsp:ReconnectResponse/>");
+    close(out)
+}
+
+/// Answer to Connect: the shell's session data, nothing for a command.
+#[must_use]
+pub fn connect(data: &[u8], relates_to: &str, message_id: &str) -> String {
+    let mut out = response(&Action::Connect, relates_to, message_id);
+    out.push_str("<rsp:ConnectResponse>");
+    if !data.is_empty() {
+        out.push_str("<connectResponseXml xmlns=\"");
+        out.push_str(uri::POWERSHELL);
+        out.push_str("\">");
+        BASE64.encode_string(data, &mut out);
+        out.push_str("</connectResponseXml>");
+    }
+    out.push_str("</rsp:ConnectResponse>");
+    close(out)
+}
+
+/// A command, as Enumerate describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandDescription {
+    /// The shell's id.
+    pub shell_id: String,
+    /// The command's id.
+    pub command_id: String,
+    /// A client is connected to it.
+    pub connected: bool,
+}
+
+/// Answer to Enumerate of shells: all of them at once.
+#[must_use]
+pub fn enumerate_shells(shells: &[ShellDescription<'_>], relates_to: &str, message_id: &str) -> String {
+    enumerate(relates_to, message_id, |out| shells.iter().for_each(|shell| shell_into(shell, out)))
+}
+
+/// Answer to Enumerate of commands: all of them at once.
+#[must_use]
+pub fn enumerate_commands(commands: &[CommandDescription], relates_to: &str, message_id: &str) -> String {
+    enumerate(relates_to, message_id, |out| {
+        for command in commands {
+            out.push_str("<rsp:Command>");
+            for (name, value) in [
+                ("rsp:ShellId", command.shell_id.as_str()),
+                ("rsp:CommandId", &command.command_id),
+                ("rsp:State", if command.connected { "Connected" } else { "Disconnected" }),
+            ] {
+                element_into(name, value, out);
+            }
+            out.push_str("</rsp:Command>");
+        }
+    })
+}
+
+fn enumerate(relates_to: &str, message_id: &str, items: impl FnOnce(&mut String)) -> String {
+    let mut out = response(&Action::Enumerate, relates_to, message_id);
+    out.push_str("<n:EnumerateResponse xmlns:n=\"");
+    out.push_str(uri::ENUMERATION);
+    out.push_str("\"><n:EnumerationContext/><w:Items>");
+    items(&mut out);
+    out.push_str("</w:Items><w:EndOfSequence/></n:EnumerateResponse>");
+    close(out)
 }
 
 /// Answer to Receive: bytes of `stdout` (none when empty) and the command's state.

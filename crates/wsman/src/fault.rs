@@ -87,8 +87,16 @@ codes! {
     QUOTA_USER = 0x8033_81A7;
     /// The system is too busy.
     QUOTA_SYSTEM = 0x8033_81A8;
+    /// The shell is disconnected: reconnect first.
+    SHELL_DISCONNECTED = 0x8033_81C4;
     /// The shell does not support being disconnected.
     DISCONNECT_NOT_SUPPORTED = 0x8033_81C5;
+    /// Only the client that disconnected a shell reconnects it; others connect.
+    CLIENT_SESSION_MISMATCH = 0x8033_81C6;
+    /// Another client is connected to the shell.
+    CONNECTED_TO_DIFFERENT_CLIENT = 0x8033_81CD;
+    /// The stream of a command ended because its shell was disconnected.
+    STREAM_DISCONNECTED = 0x8033_81DE;
 }
 
 impl Fault {
@@ -112,6 +120,8 @@ impl Fault {
             Self::QUOTA_SHELLS | Self::QUOTA_OPERATIONS | Self::QUOTA_USER | Self::QUOTA_SYSTEM => (Receiver, "w:QuotaLimit"),
             Self::PLUGIN_BAD_ARGUMENTS => (Sender, "w:InvalidParameter"),
             Self::DISCONNECT_NOT_SUPPORTED => (Sender, "w:UnsupportedFeature"),
+            Self::SHELL_DISCONNECTED | Self::STREAM_DISCONNECTED => (Receiver, "w:InternalError"),
+            Self::CLIENT_SESSION_MISMATCH | Self::CONNECTED_TO_DIFFERENT_CLIENT => (Sender, "w:InvalidSelectors"),
             _ => (Receiver, "w:InternalError"),
         };
         Self { party, subcode: subcode.to_owned(), code, message: message.into() }

@@ -127,6 +127,50 @@ pub enum RequestBody {
         /// The signal's URI.
         code: String,
     },
+    /// Disconnect.
+    Disconnect {
+        /// Wanted idle time-out in milliseconds while nobody is connected.
+        idle_timeout: Option<u64>,
+        /// What becomes of output meanwhile.
+        buffer_mode: Option<BufferMode>,
+    },
+    /// Reconnect.
+    Reconnect {
+        /// `None` for the shell with all its commands.
+        command_id: Option<String>,
+    },
+    /// Connect.
+    Connect {
+        /// `None` for the shell itself.
+        command_id: Option<String>,
+        /// Decoded content of `connectXml`; none for a command.
+        connect: Vec<u8>,
+    },
+    /// Enumerate: the shells, or the commands of one.
+    Enumerate {
+        /// The filter's selector `ShellId`.
+        shell_id: Option<String>,
+    },
+}
+
+/// What a server does with output above its limit while nobody fetches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BufferMode {
+    /// The command waits.
+    Block,
+    /// The oldest output is lost.
+    Drop,
+}
+
+impl BufferMode {
+    /// Name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Block => "Block",
+            Self::Drop => "Drop",
+        }
+    }
 }
 
 /// A request with its namespaces resolved and its blobs decoded.
@@ -319,7 +363,10 @@ fn id(text: &str, what: &str) -> Result<String, Fault> {
 }
 
 fn selector(envelope: &Envelope<'_>) -> Result<Option<String>, Fault> {
-    let Some(set) = envelope.one(uri::WSMAN, "SelectorSet")? else { return Ok(None) };
+    envelope.one(uri::WSMAN, "SelectorSet")?.map_or(Ok(None), shell_selector)
+}
+
+fn shell_selector(set: &Element) -> Result<Option<String>, Fault> {
     let mut found = set.all(uri::WSMAN, "Selector").filter(|s| s.attribute("Name").is_some_and(|n| n.eq_ignore_ascii_case("ShellId")));
     match (found.next(), found.next()) {
         (_, Some(_)) => Err(header("selector ShellId stands twice")),
@@ -382,6 +429,14 @@ fn read_body(action: &Action, content: Option<&Element>) -> Result<RequestBody, 
         Action::Send => ("Send", send),
         Action::Receive => ("Receive", receive),
         Action::Signal => ("Signal", signal),
+        Action::Disconnect => ("Disconnect", disconnect),
+        Action::Connect => ("Connect", connect),
+        Action::Reconnect => {
+            // pypsrp and PowerShell send an empty body for the shell.
+            let command_id = content.map_or(Ok(None), command_id)?;
+            return Ok(RequestBody::Reconnect { command_id });
+        }
+        Action::Enumerate => return enumerate(content),
         _ => return Ok(RequestBody::Empty),
     };
     match content {
@@ -398,12 +453,41 @@ fn create(shell: &Element) -> Result<RequestBody, Fault> {
         (Some(one), None) => decode(one)?,
         (None, None) => Vec::new(),
     };
-    let idle_timeout = match shell.child(uri::SHELL, "IdleTimeOut") {
-        None => None,
-        Some(e) => Some(parse_duration(&e.text).ok_or_else(|| schema(format!("IdleTimeOut {:?} is not a duration", e.text.trim())))?),
-    };
+    let idle_timeout = idle_timeout(shell)?;
     let shell_id = shell.attribute("ShellId").map(|text| id(text.trim(), "ShellId")).transpose()?;
     Ok(RequestBody::Create(CreateShell { shell_id, idle_timeout, creation }))
+}
+
+fn idle_timeout(parent: &Element) -> Result<Option<u64>, Fault> {
+    let Some(element) = parent.child(uri::SHELL, "IdleTimeOut") else { return Ok(None) };
+    let text = element.text.trim();
+    parse_duration(text).map(Some).ok_or_else(|| schema(format!("IdleTimeOut {text:?} is not a duration")))
+}
+
+fn disconnect(element: &Element) -> Result<RequestBody, Fault> {
+    let buffer_mode = match element.child(uri::SHELL, "BufferMode").map(|e| e.text.trim()) {
+        None => None,
+        Some(text) => {
+            let known = [BufferMode::Block, BufferMode::Drop].into_iter().find(|mode| mode.name().eq_ignore_ascii_case(text));
+            Some(known.ok_or_else(|| schema(format!("BufferMode {text:?} is neither Block nor Drop")))?)
+        }
+    };
+    Ok(RequestBody::Disconnect { idle_timeout: idle_timeout(element)?, buffer_mode })
+}
+
+fn connect(element: &Element) -> Result<RequestBody, Fault> {
+    let mut blobs = element.all(uri::POWERSHELL, "connectXml");
+    let connect = match (blobs.next(), blobs.next()) {
+        (_, Some(_)) => return Err(schema("connectXml stands twice")),
+        (Some(one), None) => decode(one)?,
+        (None, None) => Vec::new(),
+    };
+    Ok(RequestBody::Connect { command_id: command_id(element)?, connect })
+}
+
+fn enumerate(content: Option<&Element>) -> Result<RequestBody, Fault> {
+    let filter = content.and_then(|e| e.child(uri::WSMAN, "Filter")).and_then(|f| f.child(uri::WSMAN, "SelectorSet"));
+    Ok(RequestBody::Enumerate { shell_id: filter.map_or(Ok(None), shell_selector)? })
 }
 
 fn command(line: &Element) -> Result<RequestBody, Fault> {

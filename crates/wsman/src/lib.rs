@@ -15,10 +15,11 @@ pub mod request;
 mod response;
 pub mod uri;
 mod xml;
+pub mod xpress;
 
 pub use duration::{format_duration, parse_duration};
 pub use fault::{Fault, FaultParty};
-pub use incoming::{Action, CreateShell, Request, RequestBody, RequestError, ShellOption, StreamData, parse_request};
+pub use incoming::{Action, BufferMode, CreateShell, Request, RequestBody, RequestError, ShellOption, StreamData, parse_request};
 pub use limits::Limits;
 pub use response::{CommandState, Response, ResponseBody, ResponseError, parse_response};
 pub use xml::XmlError;

@@ -92,14 +92,32 @@ fn close(mut out: String) -> String {
     out
 }
 
+/// What a client says of the shell that it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewShell<'a> {
+    /// Its id, which the client chose.
+    pub shell_id: &'a str,
+    /// Version of the protocol inside.
+    pub protocol_version: &'a str,
+    /// Idle time-out to ask for, in milliseconds.
+    pub idle_timeout: Option<u64>,
+    /// Asks for streams compressed by [`crate::xpress`].
+    pub compressed: bool,
+}
+
 /// Create: opens a shell whose id the client chose. `creation` is the first batch of what the shell carries.
 #[must_use]
-pub fn create(header: &Header<'_>, shell_id: &str, protocol_version: &str, idle_timeout: Option<u64>, creation: &[u8]) -> String {
-    let mut out = open(header, &Action::Create, &[("protocolversion", protocol_version, true)]);
+pub fn create(header: &Header<'_>, shell: &NewShell<'_>, creation: &[u8]) -> String {
+    let mut out = open(header, &Action::Create, &[("protocolversion", shell.protocol_version, true)]);
+    if shell.compressed {
+        // Not mustUnderstand: a server that cannot compress goes on without.
+        let header = "<rsp:CompressionType s:mustUnderstand=\"false\">xpress</rsp:CompressionType></s:Header>";
+        out = out.replacen("</s:Header>", header, 1);
+    }
     out.push_str("<rsp:Shell ShellId=\"");
-    escape_into(shell_id, &mut out);
+    escape_into(shell.shell_id, &mut out);
     out.push_str("\"><rsp:InputStreams>stdin pr</rsp:InputStreams><rsp:OutputStreams>stdout</rsp:OutputStreams>");
-    if let Some(milliseconds) = idle_timeout {
+    if let Some(milliseconds) = shell.idle_timeout {
         element_into("rsp:IdleTimeOut", &format_duration(milliseconds), &mut out);
     }
     out.push_str("<creationXml xmlns=\"");
@@ -168,6 +186,6 @@ pub fn delete(header: &Header<'_>) -> String {
 /// these requests is below 2,300 bytes with ids and URL of usual length.
 #[must_use]
 pub fn payload_capacity(header: &Header<'_>, max_envelope_size: usize) -> usize {
-    let overhead = send(header, &StreamData { name: "stdin".to_owned(), command_id: Some("0".repeat(64)), data: Vec::new() }).len() + 256;
+    let overhead = send(header, &StreamData { name: "stdin".to_owned(), command_id: Some("0".repeat(64)), data: Vec::new() }).len() + 384;
     max_envelope_size.saturating_sub(overhead) / 4 * 3
 }

@@ -37,6 +37,8 @@ pub enum ResponseBody {
     Created {
         /// The shell's id, from the endpoint reference or the description.
         shell_id: Option<String>,
+        /// The streams are compressed by [`crate::xpress`].
+        compressed: bool,
     },
     /// To Command.
     Command {
@@ -116,7 +118,8 @@ fn body(envelope: &Envelope<'_>) -> Result<ResponseBody, Fault> {
             .and_then(|r| r.child(uri::WSMAN, "SelectorSet"))
             .and_then(|s| s.all(uri::WSMAN, "Selector").find(|s| s.attribute("Name") == Some("ShellId")));
         let described = shell.and_then(|s| s.child(uri::SHELL, "ShellId"));
-        return Ok(ResponseBody::Created { shell_id: selector.or(described).map(text) });
+        let compressed = shell.and_then(|s| s.child(uri::SHELL, "CompressionMode")).is_some_and(|m| m.text.trim() == "XpressCompression");
+        return Ok(ResponseBody::Created { shell_id: selector.or(described).map(text), compressed });
     }
     if let Some(answer) = body.child(uri::IDENTIFY, "IdentifyResponse") {
         let field = |name: &str| answer.child(uri::IDENTIFY, name).map(text).unwrap_or_default();

@@ -10,6 +10,8 @@ pub const WSMAN: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd";
 pub const WSMAN_MICROSOFT: &str = "http://schemas.microsoft.com/wbem/wsman/1/wsman.xsd";
 /// Remote shells; also the prefix of the shell actions.
 pub const SHELL: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell";
+/// Resource of the commands of a shell, for Enumerate.
+pub const SHELL_COMMAND: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Command";
 /// WS-Transfer; also the prefix of its actions.
 pub const TRANSFER: &str = "http://schemas.xmlsoap.org/ws/2004/09/transfer";
 /// WS-Enumeration; also the prefix of its actions.

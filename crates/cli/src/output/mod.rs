@@ -10,6 +10,9 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use exops_psobject::clixml::DocumentWriter;
 use exops_psobject::{PsObject, Value, json};
+use serde_json::Value as Json;
+
+use crate::query;
 
 /// How objects are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -41,6 +44,7 @@ pub(crate) struct Output<W: Write> {
     format: Format,
     out: W,
     count: usize,
+    ended: bool,
     select: Vec<String>,
     table: table::Table,
     csv: csv::Csv,
@@ -49,10 +53,16 @@ pub(crate) struct Output<W: Write> {
 
 impl<W: Write> Output<W> {
     /// `cmdlet` chooses the default view where objects do not say their type; `width` bounds the lines of a table;
-    /// `select` names the properties that are shown, all where it is empty.
-    pub(crate) fn new(format: Format, out: W, cmdlet: &str, width: Option<usize>, select: Vec<String>) -> Self {
-        let table = table::Table::new(cmdlet, width, !select.is_empty());
-        Self { format, out, count: 0, select, table, csv: csv::Csv::default(), clixml: DocumentWriter::default() }
+    /// `select` names the properties that are shown, all where it is empty; `queried` says that an expression made the
+    /// objects.
+    pub(crate) fn new(format: Format, out: W, cmdlet: &str, width: Option<usize>, select: Vec<String>, queried: bool) -> Self {
+        let columns = match (select.is_empty(), queried) {
+            (false, _) => table::Columns::All,
+            (true, true) => table::Columns::ViewIfWhole,
+            (true, false) => table::Columns::View,
+        };
+        let table = table::Table::new(cmdlet, width, columns);
+        Self { format, out, count: 0, ended: false, select, table, csv: csv::Csv::default(), clixml: DocumentWriter::default() }
     }
 
     /// Shows an object.
@@ -83,6 +93,24 @@ impl<W: Write> Output<W> {
         }
     }
 
+    /// Shows the one value that is the whole result, where no object was shown.
+    pub(crate) fn whole(&mut self, json: &Json) -> io::Result<()> {
+        let value = &query::value(json.clone());
+        match self.format {
+            Format::Json => {
+                writeln!(self.out, "{json}")?;
+                self.out.flush()?;
+                self.ended = true;
+                Ok(())
+            }
+            Format::Table | Format::List | Format::Csv if json.is_null() => Ok(()),
+            Format::Table | Format::List if value.as_object().is_none_or(|o| o.properties().next().is_none()) => {
+                writeln!(self.out, "{}", printable(&cell(value)))
+            }
+            _ => self.object(value),
+        }
+    }
+
     /// Shows what waits, as far as it is known.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
@@ -92,6 +120,7 @@ impl<W: Write> Output<W> {
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         match self.format {
             Format::Table => self.table.finish(&mut self.out)?,
+            Format::Json if self.ended => {}
             Format::Json => self.out.write_all(if self.count == 0 { b"[]\n" } else { b"\n]\n" })?,
             Format::Yaml if self.count == 0 => self.out.write_all(b"[]\n")?,
             Format::Clixml => {

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use exops_catalogue::view;
-use exops_psobject::Value;
+use exops_psobject::{PsObject, Value};
 
 use super::{cell, printable};
 
@@ -12,12 +12,22 @@ const FALLBACK_COLUMNS: usize = 5;
 /// Properties that an object without a view is known by, best first.
 const TELLING: [&str; 6] = ["Name", "DisplayName", "Identity", "PrimarySmtpAddress", "RecipientTypeDetails", "Enabled"];
 
+/// Which columns a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// Those of the type's view.
+    View,
+    /// The same where the first object has them all; else every property.
+    ViewIfWhole,
+    /// Every property.
+    All,
+}
+
 /// `Format-Table`: the first rows are kept until the widths are known, later ones go out at once.
 pub(super) struct Table {
     noun: String,
     width: Option<usize>,
-    /// Objects have the wanted properties only.
-    selected: bool,
+    choice: Columns,
     columns: Vec<String>,
     widths: Vec<usize>,
     waiting: Vec<Vec<String>>,
@@ -25,16 +35,21 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(cmdlet: &str, width: Option<usize>, selected: bool) -> Self {
+    pub(super) fn new(cmdlet: &str, width: Option<usize>, choice: Columns) -> Self {
         let noun = cmdlet.split_once('-').map_or(cmdlet, |(_, noun)| noun).to_owned();
-        Self { noun, width, selected, columns: Vec::new(), widths: Vec::new(), waiting: Vec::new(), begun: false }
+        Self { noun, width, choice, columns: Vec::new(), widths: Vec::new(), waiting: Vec::new(), begun: false }
     }
 
     pub(super) fn object(&mut self, value: &Value, out: &mut impl Write) -> io::Result<()> {
         if self.columns.is_empty() {
             self.columns = match value.as_object() {
-                Some(object) if self.selected => object.properties().map(|(n, _)| n.to_string()).collect(),
-                _ => columns(value, &self.noun),
+                Some(object) if self.choice == Columns::All => all(object),
+                Some(object) => {
+                    let columns = columns(value, &self.noun);
+                    let whole = columns.iter().all(|c| object.property(c).is_some());
+                    if self.choice == Columns::View || whole { columns } else { all(object) }
+                }
+                None => columns(value, &self.noun),
             };
         }
         let row: Vec<String> = self.columns.iter().map(|c| text(value, c)).collect();
@@ -106,6 +121,10 @@ fn columns(value: &Value, noun: &str) -> Vec<String> {
         return owned(&telling);
     }
     object.properties().take(FALLBACK_COLUMNS).map(|(n, _)| n.to_string()).collect()
+}
+
+fn all(object: &PsObject) -> Vec<String> {
+    object.properties().map(|(n, _)| n.to_string()).collect()
 }
 
 /// Narrows the widest columns until the line fits; no column gets narrower than eight.

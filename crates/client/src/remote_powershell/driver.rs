@@ -20,6 +20,10 @@ use crate::rest::{now, outcome_unknown};
 
 /// Tries of a read.
 const TRIES: u32 = 4;
+/// Pause before a request is sent again whose answer got lost; it doubles with every further loss in a row.
+const PAUSE: Duration = Duration::from_millis(250);
+/// So often it doubles.
+const DOUBLINGS: u32 = 5;
 
 /// What the task is asked to do.
 pub(super) enum Order {
@@ -48,6 +52,8 @@ struct Running {
 /// Something that a future of the task brought.
 enum Arrived {
     Answer(RequestId, Result<Exchanged, Lost>),
+    /// The pause after a lost answer is over.
+    Lost(RequestId),
     Stop(Uuid),
     HostAnswer(Option<Uuid>, HostResponse),
 }
@@ -58,6 +64,10 @@ struct Driver {
     running: HashMap<Uuid, Running>,
     work: FuturesUnordered<BoxFuture<'static, Arrived>>,
     closing: Option<oneshot::Sender<()>>,
+    /// The shell was opened once.
+    opened: bool,
+    /// Exchanges in a row that brought no answer.
+    losses: u32,
     /// Why an exchange brought nothing usable, for the error that the session makes of it.
     last_fault: Option<Fault>,
 }
@@ -75,6 +85,8 @@ pub(super) async fn drive(exchanger: Exchanger, mut orders: mpsc::UnboundedRecei
         running: HashMap::new(),
         work: FuturesUnordered::new(),
         closing: None,
+        opened: false,
+        losses: 0,
         last_fault: None,
     };
     let mut begun = false;
@@ -168,6 +180,7 @@ impl Driver {
     fn arrived(&mut self, arrived: Arrived) {
         match arrived {
             Arrived::Answer(id, Ok(exchanged)) => {
+                self.losses = 0;
                 if exchanged.refusal.is_some() {
                     self.last_fault = exchanged.refusal;
                 }
@@ -175,9 +188,21 @@ impl Driver {
             }
             Arrived::Answer(id, Err(lost)) => {
                 tracing::debug!(reason = %lost.fault, sent = lost.sent, "no answer");
+                // Somebody was reached before, or may have been now: the connection may come back.
+                let worth_it = lost.fault.kind == FaultKind::Unreachable && (lost.sent || self.opened);
                 self.last_fault = Some(lost.fault);
-                self.session.handle_lost(id);
+                if worth_it {
+                    let pause = PAUSE * 2_u32.pow(self.losses.min(DOUBLINGS)) / 2;
+                    self.losses += 1;
+                    self.work.push(Box::pin(async move {
+                        tokio::time::sleep(pause).await;
+                        Arrived::Lost(id)
+                    }));
+                } else {
+                    self.session.give_up(id);
+                }
             }
+            Arrived::Lost(id) => self.session.handle_lost(id),
             Arrived::Stop(id) => {
                 if self.running.contains_key(&id) {
                     self.session.stop(id);
@@ -190,7 +215,11 @@ impl Driver {
     /// Hands an event on; answers what its consumer has no room for.
     fn event(&mut self, event: ClientEvent) -> Option<(mpsc::Sender<Step>, Step)> {
         let (pipeline, record) = match event {
-            ClientEvent::Opened | ClientEvent::Closed => return None,
+            ClientEvent::Opened => {
+                self.opened = true;
+                return None;
+            }
+            ClientEvent::Closed => return None,
             ClientEvent::Broken(error) => {
                 tracing::debug!(%error, "session broken");
                 return None;

@@ -1,34 +1,56 @@
 use std::borrow::Cow;
 
-/// Undoes `_xHHHH_`; halves of a surrogate pair that stand alone become U+FFFD, since text here is Unicode.
+/// Where halves of surrogate pairs that stand alone are kept: text here is Unicode, .NET's is any UTF-16. Half `u` is the
+/// character `LONE + u`, in the private use of the last plane, and goes out as `u` again. A document that really has a
+/// character of these 2,048 is read as the two halves of it, so that it goes out as it came, too.
+const LONE: u32 = 0x10_0000;
+
+fn lone(unit: u16) -> char {
+    char::from_u32(LONE + u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+fn is_lone(c: char) -> bool {
+    matches!(c, '\u{10D800}'..='\u{10DFFF}')
+}
+
+/// Undoes `_xHHHH_`.
 pub(super) fn decode(text: Cow<'_, str>) -> Cow<'_, str> {
-    if !text.bytes().fold(false, |found, b| found | (b == b'_')) || !(text.contains("_x") || text.contains("_X")) {
+    if !text.bytes().fold(false, |found, b| found | (b == b'_') | (b == 0xF4)) {
         return text;
     }
     let mut out = String::with_capacity(text.len());
     let mut rest: &str = &text;
-    while let Some(at) = rest.find('_') {
+    while let Some(at) = rest.find(|c| c == '_' || is_lone(c)) {
         let (before, tail) = rest.split_at(at);
         out.push_str(before);
         let Some(unit) = unit(tail) else {
-            out.push('_');
-            rest = &tail[1..];
+            let mut characters = tail.chars();
+            characters.next().into_iter().for_each(|c| push(c, &mut out));
+            rest = characters.as_str();
             continue;
         };
         rest = &tail[LENGTH..];
-        out.push(match unit {
-            0xD800..=0xDBFF => match self::unit(rest) {
-                Some(low @ 0xDC00..=0xDFFF) => {
-                    rest = &rest[LENGTH..];
-                    char::decode_utf16([unit, low]).next().and_then(Result::ok).unwrap_or(char::REPLACEMENT_CHARACTER)
-                }
-                _ => char::REPLACEMENT_CHARACTER,
-            },
-            unit => char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER),
-        });
+        let pair = match unit {
+            0xD800..=0xDBFF => self::unit(rest).and_then(|low| char::decode_utf16([unit, low]).next()?.ok()),
+            _ => None,
+        };
+        if pair.is_some() {
+            rest = &rest[LENGTH..];
+        }
+        match pair.or(char::from_u32(u32::from(unit))) {
+            Some(c) => push(c, &mut out),
+            None => out.push(lone(unit)),
+        }
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+fn push(c: char, out: &mut String) {
+    match is_lone(c) {
+        true => c.encode_utf16(&mut [0; 2]).iter().for_each(|half| out.push(lone(*half))),
+        false => out.push(c),
+    }
 }
 
 /// Bytes of one escape.
@@ -85,7 +107,12 @@ pub(super) fn encode(text: &str, out: &mut String) {
         };
         out.push_str(&text[copied..at]);
         if entity.is_empty() {
-            for unit in c.encode_utf16(&mut [0; 2]) {
+            let mut units = [0; 2];
+            let units: &[u16] = match u16::try_from(u32::from(c).wrapping_sub(LONE)) {
+                Ok(half) if is_lone(c) => &[half],
+                _ => c.encode_utf16(&mut units),
+            };
+            for unit in units {
                 use std::fmt::Write;
                 let _ = write!(out, "_x{unit:04X}_");
             }

@@ -5,6 +5,9 @@
 //! document would be without them is counted against the limits too, so that a short text cannot stand for a huge
 //! object. A reference to what comes later is an error; one to an enclosing object, which PowerShell writes of drives and
 //! their provider, becomes that object's string form, so that no value has a cycle.
+//!
+//! Text is any UTF-16 in .NET and Unicode here. Half of a surrogate pair that stands alone (an `_xD83D_` without its other
+//! half) is kept as the private-use character U+100000 plus the half, and is written as that half again.
 
 mod escape;
 mod read;
@@ -13,13 +16,27 @@ mod write;
 use thiserror::Error;
 
 pub use read::Decoder;
-pub use write::{DocumentWriter, write, write_document, write_into};
+pub use write::{DocumentWriter, write, write_document, write_into, write_to_depth};
 
 use crate::xml::XmlError;
 use crate::{Limits, Value};
 
-/// Deepest nesting of elements that is read, whatever [`Limits::depth`] says: everything that walks values recurses.
-const MAX_DEPTH: usize = 256;
+/// Levels of objects that are read, whatever [`Limits::depth`] says: everything that walks values recurses.
+const MAX_DEPTH: usize = 128;
+
+/// A progress record as an object: its type, and its members in the order of `PR` (MS-PSRP 2.2.5.1.25): element, name,
+/// whether it is a number.
+const PROGRESS_TYPES: [&str; 2] = ["System.Management.Automation.ProgressRecord", "System.Object"];
+const PROGRESS_MEMBERS: [(&str, &str, bool); 8] = [
+    ("AV", "Activity", false),
+    ("AI", "ActivityId", true),
+    ("S", "CurrentOperation", false),
+    ("PI", "ParentActivityId", true),
+    ("PC", "PercentComplete", true),
+    ("T", "Type", false),
+    ("SR", "SecondsRemaining", true),
+    ("SD", "StatusDescription", false),
+];
 
 /// Why a text is not CLIXML that is accepted here. Positions are bytes of the decoded text.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -7,9 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use uuid::Uuid;
 
-use super::{ClixmlError, MAX_DEPTH, escape};
+use super::{ClixmlError, MAX_DEPTH, PROGRESS_MEMBERS, PROGRESS_TYPES, escape};
 use crate::xml::{self, Reader, XmlError};
-use crate::{Base, DateTime, Limits, ListKind, Properties, PsObject, TimeSpan, TypeNames, Value};
+use crate::{Base, DateTime, Limits, ListKind, MemberSet, Properties, PsObject, TimeSpan, TypeNames, Value};
 
 /// Longest text of a name that is kept for sharing.
 const SHARED_NAME: usize = 256;
@@ -58,12 +58,36 @@ impl Decoder {
     pub fn read_document(&mut self, bytes: &[u8]) -> Result<Vec<Value>, ClixmlError> {
         let text = xml::decode(bytes, &self.limits)?;
         let mut document = Document::new(&text, self);
-        match document.xml.child()? {
-            Some("Objs") => {}
-            Some(other) => return Err(document.unexpected(other)),
-            None => return Err(XmlError::Truncated.into()),
-        }
+        document.root()?;
         let values = document.items()?;
+        document.end()?;
+        Ok(values)
+    }
+
+    /// As [`Self::read_document`], but an object that is no CLIXML is an error in its place and the others are read.
+    ///
+    /// # Errors
+    /// When the document is not the XML that is accepted, or exceeds a limit: then nothing behind that place can be read.
+    pub fn read_each(&mut self, bytes: &[u8]) -> Result<Vec<Result<Value, ClixmlError>>, ClixmlError> {
+        let text = xml::decode(bytes, &self.limits)?;
+        let mut document = Document::new(&text, self);
+        document.root()?;
+        let mut values = Vec::new();
+        while let Some(child) = document.xml.child()? {
+            match document.value(child) {
+                Err(ClixmlError::Xml(error)) if !matches!(error, XmlError::UnexpectedText(_) | XmlError::UnexpectedElement(_)) => {
+                    return Err(error.into());
+                }
+                result => {
+                    while document.xml.depth() > 1 {
+                        document.xml.skip()?;
+                    }
+                    document.open.clear();
+                    document.deepest = 0;
+                    values.push(result);
+                }
+            }
+        }
         document.end()?;
         Ok(values)
     }
@@ -129,14 +153,24 @@ struct Document<'a, 'd> {
     open: Vec<(Option<u64>, Option<Arc<str>>)>,
     /// Values and bytes that references stand for.
     referred: (usize, usize),
-    /// Deepest level inside the object that is being read.
+    /// Deepest level of objects inside the object that is being read.
     deepest: usize,
 }
 
 impl<'a, 'd> Document<'a, 'd> {
     fn new(text: &'a str, decoder: &'d mut Decoder) -> Self {
-        let xml = Reader::new(text, &decoder.limits);
+        // A level of objects has three elements at most (`Obj`, `DCT`, `En`), and primitives inside the last one two.
+        let xml = Reader::new(text, &Limits { depth: decoder.limits.depth * 3 + 4, ..decoder.limits });
         Self { xml, decoder, types: BTreeMap::new(), objects: BTreeMap::new(), open: Vec::new(), referred: (0, 0), deepest: 0 }
+    }
+
+    /// Enters `Objs`.
+    fn root(&mut self) -> Result<(), ClixmlError> {
+        match self.xml.child()? {
+            Some("Objs") => Ok(()),
+            Some(other) => Err(self.unexpected(other)),
+            None => Err(XmlError::Truncated.into()),
+        }
     }
 
     fn end(&mut self) -> Result<(), ClixmlError> {
@@ -198,13 +232,11 @@ impl<'a, 'd> Document<'a, 'd> {
 
     fn object(&mut self) -> Result<Arc<PsObject>, ClixmlError> {
         let id = self.ref_id()?;
-        let depth = self.xml.depth();
-        let outer = std::mem::replace(&mut self.deepest, depth);
+        let level = self.enter(id)?;
+        let outer = std::mem::replace(&mut self.deepest, level);
         let start = (self.values(), self.bytes());
-        self.open.push((id, None));
         let mut object = PsObject::default();
         while let Some(child) = self.xml.child()? {
-            self.deepest = self.deepest.max(self.xml.depth());
             match child {
                 "TN" => object.type_names = self.type_names()?,
                 "TNRef" => {
@@ -221,8 +253,8 @@ impl<'a, 'd> Document<'a, 'd> {
                         text.clone_from(&object.to_string);
                     }
                 }
-                "Props" => self.members(&mut object.adapted)?,
-                "MS" => self.members(&mut object.extended)?,
+                "Props" => self.members(&mut object.adapted, &mut object.member_sets)?,
+                "MS" => self.members(&mut object.extended, &mut object.member_sets)?,
                 _ if !matches!(object.base, Base::None) => return Err(ClixmlError::Several(self.xml.position())),
                 "LST" => object.base = Base::List(ListKind::List, self.items()?),
                 "IE" => object.base = Base::List(ListKind::Enumerable, self.items()?),
@@ -234,13 +266,23 @@ impl<'a, 'd> Document<'a, 'd> {
         }
         self.open.pop();
         let object = Arc::new(object);
-        let height = self.deepest - depth;
+        let height = self.deepest - level + 1;
         self.deepest = self.deepest.max(outer);
         if let Some(id) = id {
             let (values, bytes) = (self.values() - start.0, self.bytes() - start.1);
             self.objects.insert(id, Finished { object: object.clone(), height, values, bytes });
         }
         Ok(object)
+    }
+
+    /// Goes one level of objects deeper and answers the level.
+    fn enter(&mut self, id: Option<u64>) -> Result<usize, ClixmlError> {
+        let deepest = self.decoder.limits.depth;
+        if self.open.len() >= deepest {
+            return Err(XmlError::TooDeep(deepest).into());
+        }
+        self.open.push((id, None));
+        Ok(self.open.len())
     }
 
     /// Values so far, references written out.
@@ -266,7 +308,7 @@ impl<'a, 'd> Document<'a, 'd> {
             return Err(self.unknown(&id.map(|id| id.to_string()).unwrap_or_default()));
         };
         let object = finished.object.clone();
-        self.deepest = self.deepest.max(self.xml.depth().saturating_add(finished.height));
+        self.deepest = self.deepest.max(self.open.len().saturating_add(finished.height));
         self.referred.0 = self.referred.0.saturating_add(finished.values);
         self.referred.1 = self.referred.1.saturating_add(finished.bytes);
         let limits = &self.decoder.limits;
@@ -297,11 +339,15 @@ impl<'a, 'd> Document<'a, 'd> {
         Ok(chain)
     }
 
-    fn members(&mut self, properties: &mut Properties) -> Result<(), ClixmlError> {
+    fn members(&mut self, properties: &mut Properties, sets: &mut Vec<MemberSet>) -> Result<(), ClixmlError> {
         while let Some(child) = self.xml.child()? {
             if child == "MS" {
-                // A member set (PSStandardMembers and the like) says how to show an object; it is no property of it.
-                self.xml.skip()?;
+                let name = self.attribute("N")?.unwrap_or_default();
+                let mut set = MemberSet { name: self.decoder.name(&name), ..MemberSet::default() };
+                self.deepest = self.deepest.max(self.enter(None)?);
+                self.members(&mut set.properties, &mut set.member_sets)?;
+                self.open.pop();
+                sets.push(set);
                 continue;
             }
             let Some(name) = self.attribute("N")? else { return Err(ClixmlError::MissingName(self.xml.position())) };
@@ -347,21 +393,11 @@ impl<'a, 'd> Document<'a, 'd> {
         Ok(entries)
     }
 
-    /// `PR` (MS-PSRP 2.2.5.1.25) as the object that other forms of a progress record are.
+    /// `PR` as the object that other forms of a progress record are.
     fn progress(&mut self) -> Result<Value, ClixmlError> {
-        const MEMBERS: [(&str, &str, bool); 8] = [
-            ("AV", "Activity", false),
-            ("AI", "ActivityId", true),
-            ("S", "CurrentOperation", false),
-            ("PI", "ParentActivityId", true),
-            ("PC", "PercentComplete", true),
-            ("T", "Type", false),
-            ("SR", "SecondsRemaining", true),
-            ("SD", "StatusDescription", false),
-        ];
         let mut notes = Properties::default();
         while let Some(child) = self.xml.child()? {
-            let Some((_, name, number)) = MEMBERS.iter().find(|(element, ..)| *element == child) else {
+            let Some((_, name, number)) = PROGRESS_MEMBERS.iter().find(|(element, ..)| *element == child) else {
                 if child == "Nil" {
                     self.xml.skip()?;
                     continue;
@@ -372,7 +408,8 @@ impl<'a, 'd> Document<'a, 'd> {
             let value = if *number { self.value("I32")? } else { Value::String(self.string()?) };
             notes.push(name, value);
         }
-        Ok(PsObject::notes(notes).into())
+        let names = PROGRESS_TYPES.map(|name| self.decoder.name(name));
+        Ok(PsObject { type_names: self.decoder.chain(&names), ..PsObject::notes(notes) }.into())
     }
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::escape;
-use crate::{Base, ListKind, Properties, PsObject, TypeNames, Value};
+use super::{PROGRESS_MEMBERS, PROGRESS_TYPES, escape};
+use crate::{Base, ListKind, MemberSet, Properties, PsObject, TypeNames, Value};
 
-/// Levels of objects that are written; deeper ones become their string form, as PowerShell does at the same depth.
-const MAX_LEVELS: usize = 50;
+/// Levels of objects that are written at most, the top among them, as PowerShell does: 50 below the top.
+const MAX_LEVELS: usize = 51;
 /// How a document begins.
 const BEGINNING: &str = "<Objs Version=\"1.1.0.1\" xmlns=\"http://schemas.microsoft.com/powershell/2004/04\">";
 /// Type-name chains that are looked for by address before by content.
@@ -26,6 +26,15 @@ pub fn write(value: &Value) -> String {
 /// Appends one rootless value, as [`write()`].
 pub fn write_into(value: &Value, out: &mut String) {
     Writer::new(out).value(None, value);
+}
+
+/// As [`write()`], with `levels` levels of objects, the top among them: `-Depth` of `Export-Clixml`. What lies deeper is
+/// its string form; a container that is one level too deep keeps its items, as their string forms.
+#[must_use]
+pub fn write_to_depth(value: &Value, levels: usize) -> String {
+    let mut out = String::new();
+    Writer { levels: levels.min(MAX_LEVELS), ..Writer::new(&mut out) }.value(None, value);
+    out
 }
 
 /// Writes an `<Objs>` document, as `Export-Clixml` does, with one space of ids.
@@ -72,6 +81,7 @@ impl DocumentWriter {
 struct Writer<'o> {
     out: &'o mut String,
     depth: usize,
+    levels: usize,
     next_object: u32,
     /// Ids of objects that something else holds too: only those can come again.
     objects: HashMap<*const PsObject, u32>,
@@ -93,6 +103,7 @@ impl<'o> Writer<'o> {
         Self {
             out,
             depth: 0,
+            levels: MAX_LEVELS,
             next_object: 0,
             objects: HashMap::new(),
             recent: Vec::new(),
@@ -149,7 +160,8 @@ impl<'o> Writer<'o> {
             Value::Xml(s) => self.text("XD", name, s),
             Value::Version(s) => self.text("Version", name, s),
             Value::Decimal(s) => self.text("D", name, s),
-            Value::SecureString(s) => self.text("SS", name, s),
+            // A secret in clear is sealed by whoever has the key before it comes here, or it stays behind.
+            Value::SecureString(s) => self.text("SS", name, s.ciphertext().unwrap_or_default()),
             Value::Char(n) => self.plain("C", name, n),
             Value::DateTime(d) => self.plain("DT", name, d),
             Value::TimeSpan(t) => self.plain("TS", name, t.to_duration()),
@@ -174,8 +186,12 @@ impl<'o> Writer<'o> {
     }
 
     fn object(&mut self, name: Option<&str>, object: &Arc<PsObject>) {
-        if self.depth > MAX_LEVELS {
+        let container = matches!(object.base, Base::List(..) | Base::Dictionary(_));
+        if self.depth > self.levels || (self.depth == self.levels && !container) {
             return self.text("S", name, &object.display());
+        }
+        if let Some(members) = progress(object) {
+            return self.progress(name, members);
         }
         let id = self.next_object;
         if Arc::strong_count(object) > 1 {
@@ -212,8 +228,8 @@ impl<'o> Writer<'o> {
                 self.out.push_str("</DCT>");
             }
         }
-        self.members("Props", &object.adapted);
-        self.members("MS", &object.extended);
+        self.members("Props", None, &object.adapted, &[]);
+        self.members("MS", None, &object.extended, &object.member_sets);
         self.out.push_str("</Obj>");
         self.depth -= 1;
     }
@@ -249,16 +265,34 @@ impl<'o> Writer<'o> {
         }
     }
 
-    fn members(&mut self, tag: &str, properties: &Properties) {
-        if properties.is_empty() {
+    fn members(&mut self, tag: &str, name: Option<&str>, properties: &Properties, sets: &[MemberSet]) {
+        if name.is_none() && properties.is_empty() && sets.is_empty() {
             return;
         }
-        self.open(tag, None);
+        self.open(tag, name);
         self.out.push('>');
         for (name, value) in properties.iter() {
             self.value(Some(name), value);
         }
+        for set in sets {
+            self.members("MS", Some(&set.name), &set.properties, &set.member_sets);
+        }
         self.close(tag);
+    }
+
+    fn progress(&mut self, name: Option<&str>, members: [Option<&Value>; PROGRESS_MEMBERS.len()]) {
+        self.open("PR", name);
+        self.out.push('>');
+        for ((element, ..), value) in PROGRESS_MEMBERS.iter().zip(members) {
+            match value {
+                Some(Value::I32(number)) => self.plain(element, None, number),
+                Some(value) => self.text(element, None, value.as_str().unwrap_or_default()),
+                // The one that .NET leaves out when it has none.
+                None if *element == "S" => self.out.push_str("<Nil/>"),
+                None => {}
+            }
+        }
+        self.close("PR");
     }
 
     fn type_names(&mut self, names: &TypeNames) {
@@ -286,6 +320,26 @@ impl<'o> Writer<'o> {
         }
         self.out.push_str("</TN>");
     }
+}
+
+/// The members of an object that `PR` can carry whole.
+fn progress(object: &PsObject) -> Option<[Option<&Value>; PROGRESS_MEMBERS.len()]> {
+    let bare =
+        matches!(object.base, Base::None) && object.to_string.is_none() && object.adapted.is_empty() && object.member_sets.is_empty();
+    if !bare || !object.type_names.iter().map(|name| &**name).eq(PROGRESS_TYPES) {
+        return None;
+    }
+    let mut members = [None; PROGRESS_MEMBERS.len()];
+    let mut row = PROGRESS_MEMBERS.iter().zip(&mut members);
+    for (name, value) in object.extended.iter() {
+        let ((.., number), place) = row.find(|((_, member, _), _)| **name == **member)?;
+        *place = match value {
+            Value::I32(_) if *number => Some(value),
+            Value::String(_) if !number => Some(value),
+            _ => return None,
+        };
+    }
+    Some(members)
 }
 
 /// The shortest text that reads back as the same number, with an exponent where .NET writes one (below 1E-4, and

@@ -8,6 +8,11 @@ use crate::{HostResponse, MetadataRequest, PipelineRequest};
 pub enum ServerPoolEvent {
     /// The pool is open.
     Opened,
+    /// The client wants a key for SecureStrings: answer with [`ServerPool::answer_key`](crate::ServerPool::answer_key).
+    PublicKey {
+        /// The client's RSA key, as base64 of the blob that MS-PSRP 2.2.5.1 describes.
+        key: String,
+    },
     /// Run a pipeline. Comes only when a runspace is free.
     Pipeline {
         /// Its id.

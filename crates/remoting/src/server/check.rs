@@ -54,16 +54,18 @@ pub(super) fn check_create<'a>(request: &'a Request, config: &ServerConfig) -> R
     if version.value.split('.').next() != Some("2") {
         return Err(Fault::new(Fault::PLUGIN_PROTOCOL_VERSION, format!("protocol version {:?} is not spoken here; 2.3 is", version.value)));
     }
-    if request.compression_required {
-        return Err(Fault::new(
-            Fault::MUST_UNDERSTAND,
-            "compression (header CompressionType) is not supported by this server; open the session with -NoCompression",
-        ));
+    if request.compression_required && !wants_xpress(request) {
+        let text = format!("compression {:?} is not known here; xpress is", request.compression.as_deref().unwrap_or_default());
+        return Err(Fault::new(Fault::MUST_UNDERSTAND, text));
     }
     if shell.shell_id.as_deref().is_some_and(|id| Uuid::parse_str(id).is_err()) {
         return Err(Fault::new(Fault::SCHEMA, "ShellId is not a GUID"));
     }
     Ok(shell)
+}
+
+pub(super) fn wants_xpress(request: &Request) -> bool {
+    request.compression.as_deref().is_some_and(|name| name.eq_ignore_ascii_case("xpress"))
 }
 
 pub(super) fn protocol_fault(error: &ProtocolError) -> Fault {

@@ -7,6 +7,12 @@ use uuid::Uuid;
 pub enum SessionEvent {
     /// The runspace pool is open: pipelines may come.
     Opened,
+    /// The client wants a key for SecureStrings: answer with
+    /// [`ServerSession::answer_key`](super::ServerSession::answer_key).
+    PublicKey {
+        /// The client's RSA key, as base64 of the blob that MS-PSRP 2.2.5.1 describes.
+        key: String,
+    },
     /// Run this. It comes when a runspace is free: with one runspace, after the pipeline before was finished.
     CreatePipeline {
         /// The pipeline's id, for `write` and `finish`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use exops_catalogue::{
     Argument, BoundCommand, COMMON_PARAMETERS, Catalogue, Command, ConfirmImpact, LocalStage, ParameterKind, Pipeline, Stage, UnknownNames,
-    Validator, bind, convert, view,
+    Validator, bind, bind_input, bind_session, convert, view,
 };
 use exops_psobject::{Base, DateTime, ErrorCategory, ErrorRecord, ListKind, Properties, PsObject, TimeSpan, Value};
 use proptest::prelude::*;
@@ -481,6 +481,8 @@ fn values_convert_by_kind() {
         ("yesterday".into(), ParameterKind::DateTime, None),
         ("14.00:00:00".into(), ParameterKind::TimeSpan, Some(Value::TimeSpan(TimeSpan(14 * 864_000_000_000)))),
         ("14".into(), ParameterKind::TimeSpan, Some(Value::TimeSpan(TimeSpan(14 * 864_000_000_000)))),
+        ("10675199".into(), ParameterKind::TimeSpan, Some(Value::TimeSpan(TimeSpan(10_675_199 * 864_000_000_000)))),
+        ("10675200".into(), ParameterKind::TimeSpan, None),
         (list([Value::I32(1), Value::I32(255)]), ParameterKind::Bytes, Some(Value::Bytes([1, 255].into()))),
         (list([Value::I32(256)]), ParameterKind::Bytes, None),
         ("x".into(), ParameterKind::Credential, None),
@@ -532,6 +534,36 @@ fn a_digest_tells_any_two_bound_commands_apart() {
     digests.sort_unstable();
     digests.dedup();
     assert_eq!(digests.len(), count);
+}
+
+/// Objects from the pipe: by value, by the name of a property, or not at all. The session's own commands exist in a session only.
+#[test]
+fn pipeline_input_is_bound_by_value_and_by_property() {
+    let built_in = Catalogue::built_in();
+    let template = |command: Command| match bind_session(&built_in, &command.into(), true).unwrap().stages.remove(0) {
+        Stage::Cmdlet(command) => command,
+        other => panic!("{other:?}"),
+    };
+    let set = template(Command::new("Set-Mailbox").with("DisplayName", "Ann"));
+    let mailbox: Value = PsObject::notes([("identity", Value::from("ann")), ("DisplayName", "Other".into())].into_iter().collect()).into();
+    for input in [Value::from("ann"), mailbox] {
+        let bound = bind_input(&set, &input).unwrap();
+        assert_eq!((bound.argument("Identity"), bound.argument("DisplayName")), (Some(&"ann".into()), Some(&"Ann".into())), "{input:?}");
+        assert_ne!(bound.digest(), set.digest());
+    }
+    for input in [Value::Null, PsObject::from_list(Vec::new()).into()] {
+        let _ = bind_input(&set, &input);
+    }
+    let named = template(Command::new("Get-Mailbox").with("Identity", "ann"));
+    let refused = bind_input(&named, &"bob".into()).unwrap_err();
+    assert_eq!(&*refused.fully_qualified_error_id, "InputObjectNotBound,Get-Mailbox");
+    let other = PsObject::notes([("Colour", Value::from("red"))].into_iter().collect());
+    let refused = bind_input(&template(Command::new("Remove-Mailbox")), &other.into()).unwrap_err();
+    assert_eq!(&*refused.fully_qualified_error_id, "InputObjectNotBound,Remove-Mailbox");
+    let get_command = Command::new("get-command").with("Name", "Get-Mailbox");
+    assert!(bind_session(&built_in, &get_command.clone().into(), false).is_ok());
+    let outside = bind(&built_in, &get_command.into(), UnknownNames::Refuse).unwrap_err();
+    assert_eq!(&*outside.record.fully_qualified_error_id, "CommandNotFoundException");
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! Envelopes, their limits and faults.
 #![allow(clippy::unwrap_used)]
 
-use exops_wsman::request::{self, Header};
+use exops_wsman::request::{self, Header, NewShell};
 use exops_wsman::{
     Action, CommandState, Fault, FaultParty, Limits, Request, RequestBody, RequestError, ResponseBody, StreamData, answer, format_duration,
     parse_duration, parse_request, parse_response, uri,
@@ -203,6 +203,8 @@ fn faults_have_the_shape_that_clients_read() {
     assert_eq!(with(&detail("5", "")), (5, "reason".to_owned()));
 }
 
+const SHELL: NewShell<'_> =
+    NewShell { shell_id: "00000000-0000-0000-0000-000000000003", protocol_version: "2.3", idle_timeout: Some(1), compressed: true };
 const HEADER: Header<'_> = Header {
     to: "https://localhost/powershell-liveid?a=b&c=d;PSVersion=5.1",
     resource_uri: "http://schemas.microsoft.com/powershell/Microsoft.Exchange",
@@ -217,7 +219,11 @@ const HEADER: Header<'_> = Header {
 #[test]
 fn own_requests_are_read_back() {
     let read = |text: String| parse(&text).unwrap();
-    let create = read(request::create(&Header { shell_id: None, ..HEADER }, "AB", "2.3", Some(900_000), b"blob"));
+    let create = read(request::create(
+        &Header { shell_id: None, ..HEADER },
+        &NewShell { shell_id: "AB", idle_timeout: Some(900_000), ..SHELL },
+        b"blob",
+    ));
     assert_eq!((create.action, create.to.as_str(), create.shell_id), (Action::Create, HEADER.to, None));
     assert!(
         matches!(create.body, RequestBody::Create(s) if s.creation == b"blob" && s.idle_timeout == Some(900_000) && s.shell_id.as_deref() == Some("AB"))
@@ -251,7 +257,7 @@ proptest! {
         prop_assert!(request::command(&HEADER, &command_id, &vec![0; capacity]).len() <= max);
         let stream = StreamData { name: "stdin".to_owned(), command_id: Some(command_id), data: vec![0; capacity] };
         prop_assert!(request::send(&HEADER, &stream).len() <= max);
-        prop_assert!(request::create(&HEADER, "00000000-0000-0000-0000-000000000003", "2.3", Some(1), &vec![0; capacity]).len() <= max);
+        prop_assert!(request::create(&HEADER, &SHELL, &vec![0; capacity]).len() <= max);
     }
 
 }

@@ -4,8 +4,15 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use exops_auth::{Identity, issue, pem, pfx};
+use exops_gateway::{Gateway, GatewayConfig, tls_config};
+use exops_policy::RoleModel;
+use exops_store::Store;
+use exops_testkit::ScriptedRunspace;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use secrecy::ExposeSecret as _;
 
 use crate::cli::{Prepared, now, says};
@@ -114,12 +121,19 @@ fn configuration_places_and_output() {
     write("broken", b"[[[");
     write("unknown", format!("colour = \"red\"\n{good}").as_bytes());
     write("nested", good.replace("kind = \"lab\"", "kind = \"lab\"\ncolour = 1").as_bytes());
+    let mistyped = format!("# by hand\norganisation = \"contoso.onmicrosoft.com\"\n{good}");
+    write("mistyped", mistyped.as_bytes());
     write("binary", b"\xff\xfe");
     let data = prepared.lab.data().to_string_lossy().into_owned();
     let table: &[(&[&str], i32, &[&str])] = &[
-        (&["--profile", "broken", "run", "Get-Mailbox"], 1, &["broken.toml", "connect again"]),
-        (&["--profile", "unknown", "run", "Get-Mailbox"], 1, &["unknown.toml", "unknown field `colour`"]),
-        (&["--profile", "nested", "status"], 1, &["nested.toml", "unknown field `colour`"]),
+        (&["--profile", "broken", "run", "Get-Mailbox"], 1, &["broken.toml, line 1 ", "connect again"]),
+        (&["--profile", "unknown", "run", "Get-Mailbox"], 1, &["unknown.toml, line 1 ", "unknown field `colour`"]),
+        (&["--profile", "nested", "status"], 1, &["nested.toml, line ", "unknown field `colour`"]),
+        (
+            &["--profile", "mistyped", "status"],
+            1,
+            &["mistyped.toml, line 2 ", "unknown field `organisation`", "did you mean organization?"],
+        ),
         (&["--profile", "binary", "status"], 1, &["binary.toml", "utf-8"]),
         (&["--profile", "../default", "status"], 2, &["'../default'", "letters, digits"]),
         (&["--profile", "absent", "explain", "Get-Mailbox"], 4, &["no profile 'absent'", "exops connect"]),
@@ -132,6 +146,8 @@ fn configuration_places_and_output() {
         (&["run", "Get-Mailbox", "\u{2013}ResultSize", "5"], 2, &["typographic dash", "keyboard"]),
         (&["run", "Get-Mailbox", "\u{201c}Ann Beebe\u{201d}"], 2, &["typographic quote", "keyboard"]),
         (&["run", "Get-Mailbox", "-ResultSize", "some"], 3, &["some"]),
+        (&["run", "Get-Recipient", "-RecipientTypeDetails", "UserMailbx"], 3, &["UserMailbx", "UserMailbox"]),
+        (&["run", "Get-Mailbox", "Irene Ivanova"], 3, &["'Irene Ivanova' matches multiple entries"]),
         (&["explain", "Get-Mailbx"], 2, &["'Get-Mailbx'", "did you mean Get-Mailbox?"]),
         (&["explain", "Get-Mailbox", "-Parameter", "ResultSiez"], 2, &["'ResultSiez'", "did you mean -ResultSize?"]),
         (&["cert", "show", "0A1B"], 2, &["'0A1B'", "40"]),
@@ -187,4 +203,97 @@ fn text_of_a_service() {
     let absent = prepared.run(&["Get-Mailbox", hostile]).exits(3);
     assert!(!absent.stderr.contains(['\u{1b}', '\u{9b}', '\r', '\u{202e}']), "{:?}", absent.stderr);
     assert!(absent.stderr.lines().all(|l| !l.starts_with("error: gone")), "{:?}", absent.stderr);
+}
+
+/// A token service that finds every assertion out of its time, on a machine whose clock is `ahead` seconds before ours; its
+/// certificate is as old as `issued` says.
+async fn token_service(folder: &std::path::Path, issued: i64, ahead: i64) -> String {
+    let authority = issue::lab_authority(&[], issued).expect("an authority");
+    let server = issue::server_certificate(&authority, &[], issued).expect("a certificate");
+    fs::write(folder.join("ca.pem"), authority.certificate().to_pem()).expect("a file");
+    let chain = vec![CertificateDer::from(server.certificate.as_der().to_vec())];
+    let tls = tls_config(chain, PrivatePkcs8KeyDer::from(server.key.expose_secret().to_vec()).into()).expect("TLS");
+    let date = http_date(now() + ahead);
+    let refused = move || async move {
+        let body = r#"{"error":"invalid_client","error_codes":[700024],"error_description":"AADSTS700024: Client assertion is not within its valid time range."}"#;
+        (axum::http::StatusCode::UNAUTHORIZED, [("date", date), ("x-exops-lab", "1".to_owned())], body)
+    };
+    let gateway = Gateway::new(GatewayConfig {
+        runspace: Arc::new(ScriptedRunspace::of_scripts(Vec::new())),
+        roles: Arc::new(RoleModel::built_in()),
+        store: Store::open(&folder.join("store.sqlite")).await.expect("a store"),
+        token_keys: Arc::new(|| Arc::new(exops_auth::token::KeySet::of(&[]).expect("no keys"))),
+        audiences: Vec::new(),
+        tenants: Vec::new(),
+        authority: "https://localhost".to_owned(),
+        server_name: String::new(),
+        mark_lab: true,
+        extra_routes: axum::Router::new().route("/{tenant}/oauth2/v2.0/token", axum::routing::post(refused)),
+        clock: Arc::new(|| now() * 1000),
+        tls,
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://localhost:{}", listener.local_addr().expect("its address").port());
+    tokio::spawn(async move { gateway.serve(listener, std::future::pending()).await });
+    url
+}
+
+/// Time in an HTTP header.
+fn http_date(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).expect("a time").strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// What answers at the other end is not what it should be: another name, another program, another time.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_end() {
+    let home = Home::new();
+    let key = pem_file(&home, "key.pem", &identity("CN=client", now()));
+    let listener = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (plain, dumb) = (listener(), listener());
+    let port = |l: &std::net::TcpListener| format!("https://localhost:{}", l.local_addr().expect("its address").port());
+    let (plain_url, dumb_url) = (port(&plain), port(&dumb));
+    std::thread::spawn(move || {
+        for mut stream in plain.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let folders: Vec<tempfile::TempDir> = (0..5).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let at = |n: usize| folders[n].path();
+    let good = token_service(at(0), now(), 3600).await;
+    let behind = token_service(at(1), now(), -3600).await;
+    let steady = token_service(at(2), now(), 0).await;
+    let over = token_service(at(3), now() - 40 * DAY, 0).await;
+    let early = token_service(at(4), now() + 40 * DAY, 0).await;
+    let elsewhere = steady.replace("localhost", "0.0.0.0");
+    let table: &[(&str, usize, i32, &str, &[&str])] = &[
+        (&good, 0, 4, "AADSTS700024", &["clock is 60 minutes behind https://localhost"]),
+        (&behind, 1, 4, "AADSTS700024", &["clock is 60 minutes ahead of https://localhost"]),
+        (&steady, 2, 4, "AADSTS700024", &["check this machine's clock"]),
+        (&over, 3, 8, "ServerCertificateExpired", &[&over, "has expired by this machine's clock (20"]),
+        (&early, 4, 8, "ServerCertificateNotYetValid", &[&early, "not valid yet by this machine's clock (20", "behind"]),
+        // A name that the certificate does not hold.
+        (&elsewhere, 2, 8, "NotValidForName", &[&elsewhere, "is for another name", "--host-alias"]),
+        // Another lab's, or another program's, TLS.
+        (&steady, 0, 8, "UnknownIssuer", &[&steady, "connect again with --lab"]),
+        (&plain_url, 0, 8, "Tls", &[&plain_url, "no secure connection", "check that host and port speak TLS"]),
+        (&dumb_url, 0, 8, "Timeout", &[&dumb_url, "no answer from", "check the network"]),
+    ];
+    for (url, ca, exit, code, parts) in table {
+        let ca = at(*ca).join("ca.pem").to_string_lossy().into_owned();
+        let app = "11111111-2222-3333-4444-555555555555";
+        let connect = ["connect", "--lab", "--authority", url, "--endpoint", url, "--ca-file", &ca, "--app-id", app];
+        let more = ["--organization", "contoso.onmicrosoft.com", "--certificate-file-path", &key];
+        let (begun, words) = (Instant::now(), [&connect[..], &more].concat());
+        let run = tokio::task::block_in_place(|| home.exops(&words));
+        assert_eq!(run.code, *exit, "{url}: {}", run.stderr);
+        says(&run, parts);
+        assert!(cfg!(windows) || run.stderr.starts_with("note: others than you"), "{}", run.stderr);
+        assert!(begun.elapsed() < Duration::from_secs(30), "{url}: {:?}", begun.elapsed());
+        // --quiet leaves the error alone: one JSON object.
+        {
+            let json = tokio::task::block_in_place(|| home.exops(&[&words[..], &["-o", "json", "--quiet"]].concat()));
+            let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one JSON object");
+            assert_eq!(error["error"]["code"], *code, "{error}");
+        }
+    }
 }

@@ -266,3 +266,17 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
+
+/// pypsrp disconnects, reconnects, and connects as another client to what it finds by enumeration.
+#[test]
+fn pypsrp_resumes_a_session() {
+    let Some((python, lab, application)) = prepared() else { return };
+    let steps = interop(&python, "counterpart_resume.py", &lab, &application, &[]);
+    assert_eq!(step(&steps, "receive while away")["code"], 2_150_859_204_u32);
+    let reconnected = step(&steps, "reconnected");
+    assert_eq!((reconnected["before"].as_array().map(Vec::len), &reconnected["before"]), (Some(3), &reconnected["after"]));
+    let taken_over = step(&steps, "taken over");
+    assert_eq!((&taken_over["count"], &taken_over["more"]), (&json!(40), &json!(2)), "{taken_over}");
+    assert_eq!(step(&steps, "key")["exchanged"], true);
+    assert_eq!(step(&steps, "closed")["left"], json!([]));
+}

@@ -10,7 +10,7 @@ use exops_client::{
     Credential, Endpoint, GraphSetup, Http, Method, NewApplication, RegisteredApplication, RemotePowerShellConnection, RestConnection,
     TokenSource,
 };
-use exops_lab::{Bootstrap, Lab, LabConfig, LabError, RunningLab};
+use exops_lab::{Bootstrap, Lab, LabConfig, LabError, RunningLab, Seed};
 use exops_psobject::Value;
 use exops_runspace::{Ended, Invocation, Record, Runspace, Step};
 use futures_util::StreamExt as _;
@@ -41,6 +41,9 @@ fn endpoint(bootstrap: &Bootstrap) -> Endpoint {
         is_lab: true,
     }
 }
+
+/// How long an answer of a lab may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn http(bootstrap: &Bootstrap) -> Http {
     Http::new(&endpoint(bootstrap)).unwrap()
@@ -140,7 +143,7 @@ async fn its_folder_its_files_and_its_own_api() {
     assert!(bootstrap.token.expose_secret().len() >= 40 && !format!("{bootstrap:?}{lab:?}").contains(bootstrap.token.expose_secret()));
     let http = http(&bootstrap);
     let url = |route: &str| format!("{base}/exops-lab/v1/{route}");
-    let (status, answer) = http.json(Method::GET, &url("status"), &bootstrap.token).await.unwrap();
+    let (status, answer) = http.json(Method::GET, &url("status"), &bootstrap.token, PATIENCE).await.unwrap();
     assert_eq!((status, &answer["running"], &answer["requests"]), (200, &json!(true), &json!(1)));
     assert!(answer["started"].as_str().unwrap().ends_with('Z'));
     for (key, value) in ready.as_object().unwrap() {
@@ -149,22 +152,22 @@ async fn its_folder_its_files_and_its_own_api() {
     let almost = bootstrap.token.expose_secret().get(1..).unwrap().to_owned();
     for wrong in ["x", "", &almost, &format!("{}x", bootstrap.token.expose_secret())] {
         for (method, route) in [(Method::GET, "status"), (Method::POST, "shutdown")] {
-            let (status, answer) = http.json(method, &url(route), &SecretString::from(wrong)).await.unwrap();
+            let (status, answer) = http.json(method, &url(route), &SecretString::from(wrong), PATIENCE).await.unwrap();
             assert_eq!((status, &answer["error"]["code"]), (401, &json!("Unauthorized")), "{wrong}");
         }
     }
-    assert_eq!(http.json(Method::GET, &url("shutdown"), &bootstrap.token).await.unwrap().0, 405);
-    let (status, answer) = http.json(Method::GET, &url("status"), &bootstrap.token).await.unwrap();
+    assert_eq!(http.json(Method::GET, &url("shutdown"), &bootstrap.token, PATIENCE).await.unwrap().0, 405);
+    let (status, answer) = http.json(Method::GET, &url("status"), &bootstrap.token, PATIENCE).await.unwrap();
     assert_eq!((status, &answer["requests"]), (200, &json!(11)));
 
     // Asked to stop, it does, and cleans up behind itself.
     let ended = tokio::spawn(lab.run_until(std::future::pending()));
-    let (status, answer) = http.json(Method::POST, &url("shutdown"), &bootstrap.token).await.unwrap();
+    let (status, answer) = http.json(Method::POST, &url("shutdown"), &bootstrap.token, PATIENCE).await.unwrap();
     assert_eq!((status, answer), (202, json!({"stopping": true})));
     tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap().unwrap();
     assert!(!folder.join("ready.json").exists() && !copy.exists());
     assert!(matches!(Lab::open_bootstrap(&folder), Err(LabError::NotRunning { .. })));
-    assert!(http.json(Method::GET, &url("status"), &bootstrap.token).await.is_err());
+    assert!(http.json(Method::GET, &url("status"), &bootstrap.token, PATIENCE).await.is_err());
 }
 
 #[tokio::test]
@@ -186,7 +189,8 @@ async fn what_is_taken_or_does_not_fit_is_refused() {
     assert!(refused.to_string().contains(&taken.to_string()) && refused.hint().contains("--listen"));
     assert!(!folder.path().join("ready.json").exists());
 
-    let bad: [(LabConfig, &str); 5] = [
+    let bad: [(LabConfig, &str); 6] = [
+        (LabConfig { seed: Some(Seed::Large), ..on(folder.path()) }, "the standard seed"),
         (LabConfig { organization: Some("fabrikam.onmicrosoft.com".into()), ..on(folder.path()) }, "contoso.onmicrosoft.com"),
         (LabConfig { tenant_id: Some(Uuid::from_u128(1)), ..on(folder.path()) }, "00000000-0000-0000-0000-000000000001"),
         (LabConfig { organization: Some("no domain".into()), ..LabConfig { listen: any_port(), ..LabConfig::default() } }, "\"no domain\""),
@@ -217,11 +221,11 @@ async fn r_10_two_labs_side_by_side() {
     let setup = GraphSetup::new(http(&crossed), &two.ready().graph, &crossed.token, two.ready().tenant_id);
     assert!(setup.list().await.is_err());
     let status = format!("{}/exops-lab/v1/status", two.ready().authority);
-    assert!(http(one.bootstrap()).json(Method::GET, &status, &two.bootstrap().token).await.is_err());
+    assert!(http(one.bootstrap()).json(Method::GET, &status, &two.bootstrap().token, PATIENCE).await.is_err());
     let (first, second) = (one.ready().data_dir.clone(), two.ready().data_dir.clone());
     one.stop().await.unwrap();
     assert!(!first.exists() && second.exists());
-    let (answered, _) = http(two.bootstrap()).json(Method::GET, &status, &two.bootstrap().token).await.unwrap();
+    let (answered, _) = http(two.bootstrap()).json(Method::GET, &status, &two.bootstrap().token, PATIENCE).await.unwrap();
     assert_eq!(answered, 200);
     two.stop().await.unwrap();
     assert!(!second.exists());
@@ -271,9 +275,9 @@ async fn a_certificate_reaches_mailboxes_over_both_transports_and_after_a_restar
 
     // Back to the first day: the change and its entries are gone, the registration is not, and the trail goes on.
     let reset = format!("{}/exops-lab/v1/reset", lab.ready().authority);
-    assert_eq!(http(lab.bootstrap()).json(Method::POST, &reset, &SecretString::from("x")).await.unwrap().0, 401);
-    let (status, answer) = http(lab.bootstrap()).json(Method::POST, &reset, &lab.bootstrap().token).await.unwrap();
-    assert_eq!((status, answer), (200, json!({"reset": true, "organization": ready.organization})));
+    assert_eq!(http(lab.bootstrap()).json(Method::POST, &reset, &SecretString::from("x"), PATIENCE).await.unwrap().0, 401);
+    let (status, answer) = http(lab.bootstrap()).json(Method::POST, &reset, &lab.bootstrap().token, PATIENCE).await.unwrap();
+    assert_eq!((status, answer), (200, json!({"reset": true, "organization": ready.organization, "seed": "standard"})));
     let (read, _) = run(&rest, &signed_in, get()).await;
     assert_ne!(property(&read[0], "CustomAttribute1"), "over remote PowerShell");
     let search = || Command::new("Search-AdminAuditLog").with("Cmdlets", "Set-Mailbox");

@@ -7,7 +7,7 @@ use exops_audit::{Actor, Change as Changed, Ending, Intent, IntentId, Outcome, P
 use exops_policy::TenantId;
 use exops_store::migrations::MIGRATIONS;
 use exops_store::{
-    AuditQuery, Change, Identity, IndexValue, Listing, Lookup, Object, Position, PropertyIndex, Store, StoreError, TenantStore,
+    AuditQuery, Change, Identity, Listing, Load, Lookup, Object, Position, PropertyIndex, Refusal, Row, Store, StoreError, TenantStore,
 };
 use uuid::Uuid;
 
@@ -32,10 +32,24 @@ fn object(number: u128, name: &str) -> (Object, Vec<Identity>, Vec<PropertyIndex
     };
     let identity = |kind: &str, value: String, exclusive| Identity { kind: kind.to_owned(), value, exclusive };
     let identities = vec![identity("proxy", format!("{name}@contoso.com"), true), identity("name", name.to_owned(), false)];
-    let index = |property: &str, value| PropertyIndex { property: property.to_owned(), value };
-    let indexes =
-        vec![index("Alias", IndexValue::Text(name.to_owned())), index("Hidden", IndexValue::Number(i64::from(number.is_multiple_of(2))))];
+    let index = |property: &str, text: &str| PropertyIndex { property: property.to_owned(), text: text.to_owned() };
+    let indexes = vec![index("Alias", name), index("Hidden", if number.is_multiple_of(2) { "1" } else { "0" })];
     (object, identities, indexes)
+}
+
+/// What finds an object that was stored.
+fn stored(old: &Object) -> Result<Row, StoreError> {
+    Ok(object(old.id.as_u128(), &old.sort))
+}
+
+/// Sends rows and, where they are to be kept, the end.
+fn sent(batches: Vec<Vec<Row>>, end: bool) -> tokio::sync::mpsc::Receiver<Load> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(batches.len() + 1);
+    batches.into_iter().for_each(|rows| sender.try_send(Load::Rows(rows)).unwrap());
+    if end {
+        sender.try_send(Load::End).unwrap();
+    }
+    receiver
 }
 
 fn intent(number: u128, tenant: TenantId, cmdlet: &str, time: i64) -> Intent {
@@ -124,7 +138,7 @@ async fn writes_share_commits_and_survive_reopening() {
     }
     assert_eq!(tenant.object(Uuid::from_u128(902)).await.unwrap(), None);
     // Nor does one that panics take the writer with it.
-    let error = tenant.change_object(Uuid::from_u128(1), |_| -> Change<()> { panic!("a defect in a change") }).await.unwrap_err();
+    let error = tenant.change_object(Uuid::from_u128(1), stored, |_| -> Change<()> { panic!("a defect in a change") }).await.unwrap_err();
     assert!(matches!(error, StoreError::NotCommitted(_)), "{error}");
     tenant.set_setting("still", b"here").await.unwrap();
     store.close().await;
@@ -149,10 +163,19 @@ async fn writes_share_commits_and_survive_reopening() {
     assert_eq!(seen.len(), 201);
     assert!(seen.is_sorted());
     assert_eq!(tenant.page(Listing::Noun("DistributionGroup"), None, 10).await.unwrap(), Vec::new());
-    let found = tenant.candidates("Recipient", "Alias", &Lookup::Prefix("user00".to_owned()), 100).await.unwrap().unwrap();
-    assert_eq!(found.len(), 10);
-    assert_eq!(tenant.candidates("Recipient", "Hidden", &Lookup::Numbers(1, 1), 20).await.unwrap(), None);
-    let found = tenant.candidates("Recipient", "Alias", &Lookup::Text("late".to_owned()), 20).await.unwrap().unwrap();
+    let property = |name: &str, text: &str, begins| Lookup::Property(name.to_owned(), text.to_owned(), begins);
+    for (lookup, count) in [
+        (property("Alias", "user00", true), 10),
+        (property("Alias", "late", false), 1),
+        (Lookup::Sort("user01".to_owned(), true), 10),
+        (Lookup::Sort("user01".to_owned(), false), 0),
+        (Lookup::Name("late@contoso.com".to_owned()), 1),
+        (Lookup::Name("late@contoso".to_owned()), 0),
+    ] {
+        assert_eq!(tenant.candidates("Recipient", &lookup, 20).await.unwrap().unwrap().len(), count, "{lookup:?}");
+    }
+    assert_eq!(tenant.candidates("Recipient", &property("Hidden", "1", false), 20).await.unwrap(), None);
+    let found = tenant.candidates("Recipient", &property("Alias", "late", false), 20).await.unwrap().unwrap();
     assert_eq!(found.first().map(|p| p.id), Some(Uuid::from_u128(901)));
 }
 
@@ -171,17 +194,17 @@ async fn a_change_and_its_outcome_commit_together() {
         }
     };
     // The name of another object: neither the change nor the outcome is there.
-    let error = tenant.change_object(Uuid::from_u128(1), renamed("bob", 10)).await.unwrap_err();
+    let error = tenant.change_object(Uuid::from_u128(1), stored, renamed("bob", 10)).await.unwrap_err();
     assert!(matches!(error, StoreError::IdentityTaken { .. }), "{error}");
     assert_eq!(tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap().revision, 1);
     let page = tenant.audit_search(&AuditQuery::default(), None, 10).await.unwrap();
     assert_eq!(page.entries[0].outcome, None);
     // An outcome without intent: no change either.
-    let error = tenant.change_object(Uuid::from_u128(1), renamed("anna", 11)).await.unwrap_err();
+    let error = tenant.change_object(Uuid::from_u128(1), stored, renamed("anna", 11)).await.unwrap_err();
     assert!(matches!(error, StoreError::Audit(..)), "{error}");
     assert_eq!(tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "ann");
 
-    assert_eq!(tenant.change_object(Uuid::from_u128(1), renamed("anna", 10)).await.unwrap(), 42);
+    assert_eq!(tenant.change_object(Uuid::from_u128(1), stored, renamed("anna", 10)).await.unwrap(), 42);
     let changed = tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap();
     assert_eq!((changed.sort.as_str(), changed.revision), ("anna", 2));
     assert!(tenant.resolve("ann", 10).await.unwrap().is_empty());
@@ -256,7 +279,7 @@ async fn one_tenant_never_sees_another() {
     assert_eq!(two.object(Uuid::from_u128(1)).await.unwrap(), None);
     assert!(two.resolve("ann", 10).await.unwrap().is_empty());
     assert!(two.page(Listing::Wider("Recipient"), None, 10).await.unwrap().is_empty());
-    assert!(two.candidates("Recipient", "Alias", &Lookup::Text("ann".to_owned()), 10).await.unwrap().unwrap().is_empty());
+    assert!(two.candidates("Recipient", &Lookup::Name("ann".to_owned()), 10).await.unwrap().unwrap().is_empty());
     assert_eq!(two.setting("key").await.unwrap(), None);
     assert_eq!(store.whole().setting("key").await.unwrap(), None);
     assert!(two.audit_search(&AuditQuery::default(), None, 10).await.unwrap().entries.is_empty());
@@ -264,19 +287,73 @@ async fn one_tenant_never_sees_another() {
     assert_eq!(two.audit_close_orphans(9).await.unwrap(), 0);
     // The same ids and names are free in the other tenant, and changing them leaves the first alone.
     two.insert_objects(vec![object(1, "ann")]).await.unwrap();
-    two.change_object(Uuid::from_u128(1), |_| Change { object: Some(object(1, "zoe")), outcome: None, answer: () }).await.unwrap();
+    two.change_object(Uuid::from_u128(1), stored, |_| Change { object: Some(object(1, "zoe")), outcome: None, answer: () }).await.unwrap();
     assert_eq!(one.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "ann");
     assert_eq!(one.resolve("ann@contoso.com", 10).await.unwrap().len(), 1);
     // Replacing all of one tenant: not at all where an address is given twice, else whole, trail and mark with it.
     two.audit_intent(&intent(6, OTHER, "Set-Mailbox", 1)).await.unwrap();
     let twice = vec![object(3, "eve"), object(4, "eve")];
-    assert!(matches!(two.replace_objects(twice, ("mark", b"1")).await, Err(StoreError::IdentityTaken { .. })));
+    assert!(matches!(two.replace_stream(sent(vec![twice], true), ("mark", b"1".to_vec())).await, Err(StoreError::IdentityTaken { .. })));
     assert_eq!(two.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "zoe");
     let entries = async |tenant: &TenantStore| tenant.audit_search(&AuditQuery::default(), None, 10).await.unwrap().entries.len();
     assert_eq!((entries(&two).await, two.setting("mark").await.unwrap()), (1, None));
-    two.replace_objects(vec![object(3, "eve")], ("mark", b"1")).await.unwrap();
+    two.replace_stream(sent(vec![vec![object(3, "eve")]], true), ("mark", b"1".to_vec())).await.unwrap();
     assert_eq!(two.object(Uuid::from_u128(1)).await.unwrap(), None);
     assert_eq!((two.resolve("zoe", 10).await.unwrap().len(), two.resolve("eve@contoso.com", 10).await.unwrap().len()), (0, 1));
     assert_eq!((entries(&two).await, two.setting("mark").await.unwrap()), (0, Some(b"1".to_vec())));
     assert_eq!((entries(&one).await, one.object(Uuid::from_u128(1)).await.unwrap().is_some()), (1, true));
+}
+
+#[tokio::test]
+async fn a_stream_of_objects_is_kept_whole_or_not_at_all() {
+    let (_folder, path, store) = open().await;
+    let tenant = store.tenant(TENANT);
+    tenant.insert_objects(vec![object(1, "ann"), object(2, "bob")]).await.unwrap();
+    // A sender that goes away, an id that is there, names that are there, and a name that comes twice.
+    let many = |from: u128| (from..from + 300).map(|n| object(n, &format!("user{n:05}"))).collect::<Vec<_>>();
+    let gone = tenant.insert_stream(sent(vec![many(1000)], false), 9).await;
+    assert!(matches!(gone, Err(StoreError::GivenUp)), "{gone:?}");
+    let bad = vec![object(1, "anna"), object(5, "bob"), object(6, "zoe"), object(7, "zoe")];
+    let refused = tenant.insert_stream(sent(vec![many(1000), bad.clone()], true), 9).await.unwrap();
+    let proxy = |name: &str| Some(("proxy".to_owned(), format!("{name}@contoso.com")));
+    let refusal = |row, owner, identity| Refusal { row, owner: Uuid::from_u128(owner), identity };
+    assert_eq!(refused, [refusal(300, 1, None), refusal(301, 2, proxy("bob")), refusal(303, 6, proxy("zoe"))]);
+    assert_eq!(tenant.insert_stream(sent(vec![bad], true), 1).await.unwrap().len(), 1);
+    assert_eq!(tenant.page(Listing::Wider("Recipient"), None, 1000).await.unwrap().len(), 2);
+    // Meanwhile reads go on, and another writer comes after it.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let loading = tokio::spawn({
+        let tenant = tenant.clone();
+        async move { tenant.insert_stream(receiver, 1).await }
+    });
+    for batch in 0..20 {
+        sender.send(Load::Rows(many(1000 + batch * 300))).await.unwrap();
+    }
+    let writing = tokio::spawn({
+        let tenant = tenant.clone();
+        async move { tenant.insert_objects(vec![object(8, "late")]).await }
+    });
+    assert_eq!(tenant.page(Listing::Wider("Recipient"), None, 1000).await.unwrap().len(), 2);
+    assert!(!writing.is_finished());
+    sender.send(Load::End).await.unwrap();
+    assert_eq!(loading.await.unwrap().unwrap(), []);
+    writing.await.unwrap().unwrap();
+    assert_eq!(tenant.page(Listing::Wider("Recipient"), None, 9000).await.unwrap().len(), 6003);
+    assert_eq!(tenant.resolve("user03210@contoso.com", 9).await.unwrap().len(), 1);
+
+    // A draft is nothing until it has its name, and one that was left behind does not come back.
+    let other = path.with_file_name("other.sqlite");
+    for end in [false, true] {
+        let draft = Store::draft(&other).await.unwrap();
+        assert_eq!(draft.tenant(TENANT).page(Listing::Wider("Recipient"), None, 10).await.unwrap(), []);
+        draft.tenant(TENANT).insert_objects(many(0)).await.unwrap();
+        assert!(!other.exists());
+        if end {
+            draft.publish(&other).await.unwrap();
+        } else {
+            draft.close().await;
+        }
+    }
+    let published = Store::open(&other).await.unwrap();
+    assert_eq!(published.tenant(TENANT).page(Listing::Wider("Recipient"), None, 1000).await.unwrap().len(), 300);
 }

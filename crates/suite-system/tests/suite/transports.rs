@@ -42,7 +42,11 @@ fn session_as_rest(kind: &str, error: &Value) -> Value {
 fn the_same_calls() {
     let Some((python, lab, application)) = prepared() else { return };
     let (one, other) = two_mailboxes(&lab, &application);
-    let rows = interop(&python, "call_table.py", &lab, &application, &["--identity", &one, "--other", &other]);
+    let reader = lab.application("reader", &["Global Reader"]);
+    let calls = |caller: &Application, name| {
+        interop(&python, "call_table.py", &lab, caller, &["--identity", &one, "--other", &other, "--caller", name])
+    };
+    let rows = [calls(&application, "administrator"), calls(&reader, "reader")].concat();
     let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
     let mut failures = 0;
     for (kind, row) in &rows {
@@ -58,7 +62,7 @@ fn the_same_calls() {
             assert_eq!(session["warnings"], rest["warnings"], "{row:#}");
         }
         match (fails, kind.as_str()) {
-            (true, "no such cmdlet") => {
+            (true, "no such cmdlet" | "not in the roles") => {
                 let message = format!("2000003;reason=\"User is not allowed to call {}\"", row["cmdlet"].as_str().unwrap_or_default());
                 assert_eq!((&rest["status"], &rest["reason"]), (&json!(403), &json!(message)), "{row:#}");
                 assert_eq!(session["errors"][0]["exception"], "System.Management.Automation.CommandNotFoundException", "{row:#}");

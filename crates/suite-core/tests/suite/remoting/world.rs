@@ -71,6 +71,8 @@ pub(super) struct World {
     /// Receives are lost, before or after they were served.
     pub(super) lossy: bool,
     pub(super) largest_answer: usize,
+    /// Bytes of all answers that arrived.
+    pub(super) answered: usize,
     pub(super) events: Vec<ClientEvent>,
     /// How often each request was lost: the client gives up after five times.
     pub(super) lost: HashMap<String, u32>,
@@ -95,6 +97,7 @@ impl World {
             running: BTreeMap::new(),
             lossy: false,
             largest_answer: 0,
+            answered: 0,
             events: Vec::new(),
             lost: HashMap::new(),
         }
@@ -122,6 +125,8 @@ impl World {
                     Err(answer) => Handled::Answer(answer),
                 }
             }
+            // The same request again gets the same answer.
+            (Target::Create(Some(_)), Some(server)) => server.handle(&request, self.now),
             (Target::Shell(id), Some(server)) if server.shell_id() == id => server.handle(&request, self.now),
             (Target::Shell(id), _) => Handled::Answer(fault_answer(&Fault::unknown_shell(&id), Some(&request.message_id), Uuid::nil())),
             (other, _) => panic!("{other:?}"),
@@ -134,6 +139,7 @@ impl World {
 
     pub(super) fn answer(&mut self, id: RequestId, answer: &HttpAnswer) {
         self.largest_answer = self.largest_answer.max(answer.body.len());
+        self.answered += answer.body.len();
         self.client.handle_answer(id, answer.status, &answer.body);
     }
 
@@ -151,8 +157,8 @@ impl World {
         true
     }
 
-    /// The driver's work at the server: a few items of each pipeline, events, answers.
-    pub(super) fn work(&mut self) -> bool {
+    /// The driver's work at the server: a few items of each pipeline and events.
+    pub(super) fn run_pipelines(&mut self) -> bool {
         let Some(server) = &mut self.server else { return false };
         let mut busy = false;
         while let Some(event) = server.next_event() {
@@ -161,19 +167,24 @@ impl World {
                 SessionEvent::CreatePipeline { id, request } => {
                     let name = &request.commands[0].name;
                     let (items, end) = self.scripts.get(name).cloned().unwrap_or((Vec::new(), PipelineEnd::Completed));
-                    let running = Running { items: items.into(), end, echo: name == "Echo", endless: name == "Endless" };
+                    let running = Running { items: items.into(), end, echo: name == "Echo" || name == "Ask", endless: name == "Endless" };
                     self.running.insert(id, running);
+                    if name == "Ask" {
+                        server.read_line(id).unwrap();
+                    }
                 }
                 SessionEvent::Input { id, value } => self.running.get_mut(&id).unwrap().items.push_back(Item::Object(value)),
                 SessionEvent::EndOfInput { id } => self.running.get_mut(&id).unwrap().echo = false,
                 SessionEvent::Stop { id } | SessionEvent::Terminated { id } => {
-                    let running = self.running.get_mut(&id).unwrap();
-                    *running = Running { items: VecDeque::new(), end: PipelineEnd::Stopped, echo: false, endless: false };
+                    let stopped = Running { items: VecDeque::new(), end: PipelineEnd::Stopped, echo: false, endless: false };
+                    self.running.insert(id, stopped);
                 }
                 SessionEvent::HostResponse { id, response } => {
-                    self.running.get_mut(&id).unwrap().items.push_back(Item::Object(response.result.unwrap()));
+                    let running = self.running.get_mut(&id).unwrap();
+                    running.items.push_back(Item::Object(response.result.unwrap()));
+                    running.echo = false;
                 }
-                SessionEvent::Opened | SessionEvent::CommandMetadata { .. } | SessionEvent::Closed => {}
+                SessionEvent::Opened | SessionEvent::PublicKey { .. } | SessionEvent::CommandMetadata { .. } | SessionEvent::Closed => {}
             }
         }
         let ids: Vec<Uuid> = self.running.keys().copied().collect();
@@ -198,6 +209,13 @@ impl World {
                 self.running.remove(&id);
             }
         }
+        busy
+    }
+
+    /// As [`run_pipelines`](Self::run_pipelines), and the answers that are ready then.
+    pub(super) fn work(&mut self) -> bool {
+        let mut busy = self.run_pipelines();
+        let Some(server) = &mut self.server else { return false };
         let mut answers = Vec::new();
         while let Some((ticket, answer)) = server.poll_answer(self.now) {
             answers.push((ticket, answer));

@@ -1,0 +1,403 @@
+//! Permissions on mailboxes and recipients: entries that are kept with the object that they protect.
+//!
+//! An entry names who has the right by immutable id. Whoever is removed has no right any more, and a new recipient of the
+//! same name does not inherit one; an entry that leads nowhere is not shown.
+
+use std::collections::BTreeSet;
+
+use exops_audit::{Change as Changed, Ending, IntentId};
+use exops_psobject::{ErrorRecord, Value};
+use exops_store::{Change, Object};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+use crate::change::{in_scope, outcome, put, seconds};
+use crate::errors::Origin;
+use crate::nouns::{Form, Noun, noun};
+use crate::organization::Entity;
+use crate::output::Flow;
+use crate::read::{Pages, Wanted, more_results};
+use crate::references::Accepts;
+use crate::values::flag;
+use crate::{Directory, Run};
+
+/// What everybody has on an own mailbox, and nobody can take away.
+const SELF: &str = "NT AUTHORITY\\SELF";
+const SELF_SID: &str = "S-1-5-10";
+/// How entries are inherited when nothing is said.
+const INHERITANCE: &str = "All";
+
+/// A kind of permission.
+pub(crate) struct Kind {
+    /// The noun of the rows that are shown, and the key under which entries are kept.
+    shown: &'static str,
+    /// The noun of what is protected.
+    on: &'static str,
+    /// The parameter and property of who has the right.
+    who: &'static str,
+    /// The property with that one's security identifier.
+    sid: &'static str,
+    /// What [`SELF`] has on a mailbox.
+    own: &'static [&'static str],
+    /// Where a right that is not one of these is found.
+    hint: &'static str,
+}
+
+/// `*-MailboxPermission`.
+pub(crate) static MAILBOX: Kind = Kind {
+    shown: "MailboxPermission",
+    on: "Mailbox",
+    who: "User",
+    sid: "UserSid",
+    own: &["FullAccess", "ReadPermission"],
+    hint: " SendAs is granted by Add-RecipientPermission.",
+};
+/// `*-RecipientPermission`.
+pub(crate) static RECIPIENT: Kind = Kind {
+    shown: "RecipientPermission",
+    on: "Recipient",
+    who: "Trustee",
+    sid: "TrusteeSidString",
+    own: &["SendAs"],
+    hint: " Rights to a mailbox are granted by Add-MailboxPermission.",
+};
+
+/// An entry as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    who: Uuid,
+    rights: BTreeSet<String>,
+    deny: bool,
+    inheritance: String,
+    /// Outlook opens the mailbox by itself.
+    auto_mapping: bool,
+}
+
+impl Entry {
+    /// Entries of one key are one entry.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.who, self.deny, &self.inheritance) == (other.who, other.deny, &other.inheritance)
+    }
+}
+
+/// Who is asked for.
+enum Who {
+    Itself,
+    Recipient(Entity),
+}
+
+/// How a transaction ended.
+enum Done {
+    Changed,
+    /// The entry is there already, or is not there.
+    Nothing,
+    Rejected(Box<ErrorRecord>),
+}
+
+impl Run {
+    pub(crate) async fn get_permissions(&self, kind: &'static Kind) -> Flow {
+        let size = self.result_size()?;
+        let rights = self.rights(kind)?;
+        let Some(on) = noun(kind.on) else { return Ok(()) };
+        let who = match self.named_by(kind.who) {
+            None => None,
+            Some(text) => match self.who(&text).await? {
+                Ok(who) => Some(who),
+                Err(record) => return self.output.error(record).await,
+            },
+        };
+        let mut left = size.limit();
+        let mut show = async |entity: &Entity| {
+            for row in self.entries(kind, entity, who.as_ref(), &rights).await? {
+                self.output.check()?;
+                if left == 0 {
+                    self.output.warning(more_results(size)).await?;
+                    return Ok(false);
+                }
+                left -= 1;
+                self.show(&row, row.noun).await?;
+            }
+            Ok(true)
+        };
+        if let Some(identity) = self.wanted_identity()? {
+            return match self.resolve(on, &identity).await? {
+                Ok(entity) => show(&entity).await.map(|_| ()),
+                Err(record) => self.output.error(record).await,
+            };
+        }
+        let (mut pages, wanted) = (Pages::of(on), Wanted::all());
+        while let Some(entity) = pages.next(self, on, &wanted).await? {
+            if !show(&entity).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds or removes rights of one recipient.
+    pub(crate) async fn change_permissions(&self, kind: &'static Kind, add: bool) -> Flow {
+        self.need_intent()?;
+        let (entity, who, entry) = match self.wish(kind).await {
+            Ok(Ok(wish)) => wish,
+            Ok(Err(record)) => return self.reject(record).await,
+            Err(end) => return Err(self.close_entry(end).await),
+        };
+        let name = self.organization().canonical_name(&entity);
+        let rights = entry.rights.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let (verb, preposition) = if add { ("Adding", "to") } else { ("Removing", "from") };
+        let action = format!("{verb} the right {rights} on \"{name}\" {preposition} \"{}\".", self.account(&who));
+        if !self.agreed(action).await? {
+            return Ok(());
+        }
+        let transaction = Transaction {
+            directory: self.directory.clone(),
+            kind,
+            add,
+            entry: entry.clone(),
+            account: self.account(&who).to_owned(),
+            identity: self.identity().unwrap_or_default(),
+            scopes: self.permit.obligations().write_scopes.clone(),
+            intent: self.invocation.intent,
+            origin: self.origin().clone(),
+        };
+        match self.store().change_object(entity.id, self.directory.index(), move |object| transaction.decide(object.as_ref())).await {
+            Ok(Done::Changed) if add => match self.permission_row(kind, &entity, &who, &entry) {
+                Some(row) => self.show(&row, row.noun).await,
+                None => Ok(()),
+            },
+            Ok(Done::Changed) => Ok(()),
+            Ok(Done::Nothing) => {
+                let account = self.account(&who);
+                let text = if add {
+                    format!("The appropriate access control entry is already present on the object \"{name}\" for account \"{account}\".")
+                } else {
+                    format!(
+                        "Can't remove the access control entry on the object \"{name}\" for account \"{account}\" because the ACE isn't present."
+                    )
+                };
+                self.output.warning(text).await
+            }
+            Ok(Done::Rejected(record)) => self.output.error(record).await,
+            Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
+        }
+    }
+
+    /// What is to be changed: the object, who gets or loses the right, and the entry.
+    async fn wish(&self, kind: &'static Kind) -> Flow<Result<(Entity, Entity, Entry), Box<ErrorRecord>>> {
+        let rights = self.rights(kind)?;
+        if rights.is_empty() {
+            return Err(self.conversion("AccessRights", &Value::Null, kind.shown, "It must name a right."));
+        }
+        let inheritance = match self.said("InheritanceType") {
+            None => INHERITANCE.to_owned(),
+            Some(text) => match member(kind, "InheritanceType", &text) {
+                Ok(member) => member,
+                Err(reason) => return Err(self.conversion("InheritanceType", &text.into(), "ActiveDirectorySecurityInheritance", &reason)),
+            },
+        };
+        let auto_mapping = match self.command.argument("AutoMapping") {
+            None => true,
+            Some(value) => flag(value).map_err(|reason| self.conversion("AutoMapping", value, "System.Boolean", &reason))?,
+        };
+        let (Some(on), Some(identity)) = (noun(kind.on), self.identity()) else {
+            return Err(self.conversion("Identity", &"".into(), "an identity", "It must name an object."));
+        };
+        let Some(text) = self.named_by(kind.who) else {
+            return Err(self.conversion(kind.who, &"".into(), "SecurityPrincipalIdParameter", "It must name a user or security group."));
+        };
+        let entity = match self.resolve(on, &identity).await? {
+            Ok(entity) => entity,
+            Err(record) => return Ok(Err(record)),
+        };
+        Ok(self.who(&text).await?.and_then(|who| match who {
+            Who::Recipient(who) => {
+                let entry = Entry { who: who.id, rights, deny: self.command.flag("Deny"), inheritance, auto_mapping };
+                Ok((entity, who, entry))
+            }
+            Who::Itself => Err(self.origin().validation(format!("The rights of {SELF} belong to every mailbox and can't be changed."))),
+        }))
+    }
+
+    async fn who(&self, text: &str) -> Flow<Result<Who, Box<ErrorRecord>>> {
+        if text.eq_ignore_ascii_case(SELF) || text.eq_ignore_ascii_case(SELF_SID) {
+            return Ok(Ok(Who::Itself));
+        }
+        Ok(self.recipient(text, Accepts::SecurityPrincipals).await?.map(Who::Recipient))
+    }
+
+    /// The rights that `-AccessRights` names; none when it is not given.
+    fn rights(&self, kind: &'static Kind) -> Flow<BTreeSet<String>> {
+        let right = |text: String| {
+            member(kind, "AccessRights", &text).map_err(|reason| {
+                let chain = noun(kind.shown).and_then(|n| n.property("AccessRights")).and_then(|p| p.kind.chain.first().cloned());
+                self.conversion("AccessRights", &text.into(), chain.as_deref().unwrap_or_default(), &(reason + kind.hint))
+            })
+        };
+        self.list("AccessRights").into_iter().map(right).collect()
+    }
+
+    /// What errors, warnings and rows call somebody: the sign-in name of a user, the name of a group.
+    fn account<'a>(&'a self, who: &'a Entity) -> &'a str {
+        match self.organization().text(who, "UserPrincipalName") {
+            "" => self.organization().text(who, "Name"),
+            name => name,
+        }
+    }
+
+    /// The rows of an object: its own, then those of its entries that lead to somebody.
+    async fn entries(&self, kind: &'static Kind, entity: &Entity, only: Option<&Who>, rights: &BTreeSet<String>) -> Flow<Vec<Entity>> {
+        let mut rows = Vec::new();
+        let asked = |has: &BTreeSet<String>| rights.is_empty() || !has.is_disjoint(rights);
+        let own = kind.own.iter().map(|right| (*right).to_owned()).collect();
+        if &*entity.noun.name == "Mailbox" && !matches!(only, Some(Who::Recipient(_))) && asked(&own) {
+            rows.extend(self.shown(kind, entity, SELF, SELF_SID, (&own, false, INHERITANCE)));
+        }
+        for entry in entries(kind, entity).iter().filter(|entry| asked(&entry.rights)) {
+            let who = match only {
+                Some(Who::Recipient(who)) if who.id == entry.who => who.clone(),
+                Some(_) => continue,
+                None => match self.store().object(entry.who).await.map_err(|e| self.storage(&e))? {
+                    Some(object) => Entity::read(&object).map_err(|e| self.storage(&e))?,
+                    None => continue,
+                },
+            };
+            rows.extend(self.permission_row(kind, entity, &who, entry));
+        }
+        Ok(rows)
+    }
+
+    fn permission_row(&self, kind: &'static Kind, on: &Entity, who: &Entity, entry: &Entry) -> Option<Entity> {
+        self.shown(kind, on, self.account(who), &sid(who.id), (&entry.rights, entry.deny, &entry.inheritance))
+    }
+
+    /// What a cmdlet shows of an entry.
+    fn shown(
+        &self,
+        kind: &'static Kind,
+        on: &Entity,
+        who: &str,
+        sid: &str,
+        (rights, deny, inheritance): (&BTreeSet<String>, bool, &str),
+    ) -> Option<Entity> {
+        let mut values = Map::new();
+        values.insert("Name".to_owned(), self.organization().text(on, "Name").into());
+        values.insert(kind.who.to_owned(), who.into());
+        values.insert(kind.sid.to_owned(), sid.into());
+        values.insert("AccessRights".to_owned(), rights.iter().cloned().collect());
+        values.insert("Deny".to_owned(), deny.into());
+        values.insert("AccessControlType".to_owned(), if deny { "Deny" } else { "Allow" }.into());
+        values.insert("InheritanceType".to_owned(), inheritance.into());
+        noun(kind.shown).map(|noun| Entity { id: on.id, noun, values })
+    }
+}
+
+/// The member of an enumeration (or list of it) that a text is, or which there are.
+fn member(kind: &Kind, property: &str, text: &str) -> Result<String, String> {
+    let members = noun(kind.shown).and_then(|n| n.property(property)).map(|p| match &p.kind.form {
+        Form::List(item) => &item.form,
+        form => form,
+    });
+    let Some(Form::Enum { members, .. }) = members else { return Err(String::new()) };
+    let found = members.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()));
+    found
+        .map(|(name, _)| name.to_string())
+        .ok_or_else(|| format!("It must be one of {}.", members.iter().map(|(name, _)| &**name).collect::<Vec<_>>().join(", ")))
+}
+
+/// The entries that are kept with an object.
+fn entries(kind: &Kind, entity: &Entity) -> Vec<Entry> {
+    let kept = entity.values.get(kind.shown).cloned().unwrap_or(Json::Null);
+    serde_json::from_value::<Option<Vec<Entry>>>(kept).ok().flatten().unwrap_or_default()
+}
+
+/// A security identifier made of an id: the same one every time.
+fn sid(id: Uuid) -> String {
+    let bits = id.as_u128();
+    let part = |shift: u32| (bits >> shift) & 0xFFFF_FFFF;
+    format!("S-1-5-21-{}-{}-{}-{}", part(96), part(64), part(32), part(0))
+}
+
+/// Everything that the decision inside the transaction needs.
+struct Transaction {
+    directory: Directory,
+    kind: &'static Kind,
+    add: bool,
+    entry: Entry,
+    account: String,
+    identity: String,
+    scopes: Vec<exops_filter::Filter>,
+    intent: Option<IntentId>,
+    origin: Origin,
+}
+
+impl Transaction {
+    /// Sees the object as it is in the transaction.
+    fn decide(self, object: Option<&Object>) -> Change<Done> {
+        let organization = &self.directory.0.organization;
+        let mut entity = match object.map(Entity::read).transpose() {
+            Ok(Some(entity)) => entity,
+            Ok(None) => return self.rejected(&self.identity, self.origin.not_found(&self.identity)),
+            Err(error) => return self.rejected(&self.identity, self.origin.storage(&error)),
+        };
+        let name = organization.canonical_name(&entity);
+        let noun: &'static Noun = entity.noun;
+        if !in_scope(organization, noun, &self.scopes, &entity) {
+            return self.rejected(&name, self.origin.out_of_scope(&name));
+        }
+        let mut all = entries(self.kind, &entity);
+        let before = self.text(&all);
+        let changed = self.apply(&mut all);
+        let changes =
+            if changed { vec![Changed { property: self.kind.shown.to_owned(), old: before, new: self.text(&all) }] } else { Vec::new() };
+        let outcome = outcome(self.intent, &self.origin, Ending::Succeeded, &name, changes);
+        if !changed {
+            return Change { object: None, outcome, answer: Done::Nothing };
+        }
+        put(&mut entity, self.kind.shown, Some(json!(all)).filter(|_| !all.is_empty()));
+        put(&mut entity, "WhenChanged", Some(seconds(self.origin.time)));
+        match organization.rows(&entity) {
+            Ok(rows) => Change { object: Some(rows), outcome, answer: Done::Changed },
+            Err(error) => self.rejected(&name, self.origin.storage(&error)),
+        }
+    }
+
+    /// Whether something is different afterwards.
+    fn apply(&self, all: &mut Vec<Entry>) -> bool {
+        let found = all.iter_mut().find(|entry| entry.is_like(&self.entry));
+        match (found, self.add) {
+            (Some(entry), true) => {
+                let had = entry.rights.len();
+                entry.rights.extend(self.entry.rights.iter().cloned());
+                entry.rights.len() != had
+            }
+            (None, true) => {
+                all.push(self.entry.clone());
+                true
+            }
+            (Some(entry), false) => {
+                let had = entry.rights.len();
+                entry.rights.retain(|right| !self.entry.rights.contains(right));
+                let changed = entry.rights.len() != had;
+                all.retain(|entry| !entry.rights.is_empty());
+                changed
+            }
+            (None, false) => false,
+        }
+    }
+
+    /// What the account has, for the trail.
+    fn text(&self, all: &[Entry]) -> String {
+        let of_account = all.iter().filter(|entry| entry.who == self.entry.who);
+        let text = |entry: &Entry| {
+            let deny = if entry.deny { "Deny " } else { "" };
+            format!("{}: {deny}{}", self.account, entry.rights.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
+        };
+        of_account.map(text).collect::<Vec<_>>().join(";")
+    }
+
+    fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Change<Done> {
+        let ending = Ending::Failed(record.message.to_string());
+        Change { object: None, outcome: outcome(self.intent, &self.origin, ending, object, Vec::new()), answer: Done::Rejected(record) }
+    }
+}

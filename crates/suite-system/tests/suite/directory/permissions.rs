@@ -1,0 +1,163 @@
+//! Permissions on mailboxes and recipients.
+
+use exops_catalogue::Command;
+use exops_psobject::Value;
+use exops_runspace::Ended;
+use serde_json::{Value as Json, json};
+
+use super::{Organisation, Ran, command, list, object};
+
+const SELF: &str = "NT AUTHORITY\\SELF";
+
+fn on(verb: &str, user: &str, rights: impl Into<Value>) -> Command {
+    command(&format!("{verb}-MailboxPermission")).with("Identity", "billing").with("User", user).with("AccessRights", rights.into())
+}
+
+fn send_as(verb: &str, target: &str, trustee: &str) -> Command {
+    command(&format!("{verb}-RecipientPermission")).with("Identity", target).with("Trustee", trustee).with("AccessRights", "SendAs")
+}
+
+/// Who has what, after the row that every mailbox has.
+fn rights(rows: &[Json], who: &str) -> Vec<(String, Json)> {
+    assert_eq!(rows[0][who], SELF);
+    rows[1..].iter().map(|row| (row[who].as_str().unwrap().to_owned(), row["AccessRights"].clone())).collect()
+}
+
+fn done(ran: &Ran) {
+    assert_eq!((&ran.end, ran.errors.len(), ran.warnings.len()), (&Ended::Completed, 0, 0), "{ran:?}");
+}
+
+#[tokio::test]
+async fn rights_to_a_mailbox_come_and_go() {
+    let mut organisation = Organisation::seeded().await;
+    let get = || command("Get-MailboxPermission").with("Identity", "billing");
+    let rows = organisation.read(get()).await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0]["AccessRights"], &rows[0]["UserSid"]), (&json!(["FullAccess", "ReadPermission"]), &json!("S-1-5-10")));
+
+    // By any identity; what is shown is the row with its types.
+    let ann = organisation.read(command("Get-Mailbox").with("Identity", "ann.beebe")).await.remove(0);
+    let upn = ann["UserPrincipalName"].as_str().unwrap();
+    let ran = organisation.run(on("Add", ann["Guid"].as_str().unwrap(), list(["fullaccess"])).with("AutoMapping", false)).await;
+    done(&ran);
+    let row = object(&ran.output[0]);
+    assert_eq!(&*row.type_names[0], "Microsoft.Exchange.Management.RecipientTasks.MailboxAcePresentationObject");
+    let names: Vec<_> = row.adapted.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["User", "IsInherited", "AccessRights", "Identity", "Deny", "InheritanceType", "UserSid", "IsValid", "ObjectState"]);
+    let outcome = organisation.entries().await.remove(0).outcome.unwrap();
+    assert_eq!((&*outcome.changes[0].property, outcome.changes[0].new.as_str()), ("MailboxPermission", &*format!("{upn}: FullAccess")));
+    assert!(outcome.object.contains("/billing2026"), "{}", outcome.object);
+    organisation = organisation.restarted().await;
+    let full = (upn.to_owned(), json!(["FullAccess"]));
+    assert_eq!(rights(&organisation.read(get()).await, "User"), std::slice::from_ref(&full));
+
+    // There already: a warning, and no change. One more right, a group, and a refusal of a right are entries.
+    let again = organisation.run(on("Add", "ann.beebe", "FullAccess")).await;
+    assert!(again.output.is_empty() && again.errors.is_empty() && again.warnings[0].contains("already present"), "{again:?}");
+    assert!(organisation.entries().await[0].outcome.as_ref().unwrap().changes.is_empty());
+    done(&organisation.run(on("Add", "ann.beebe", "ReadPermission, FullAccess")).await);
+    done(&organisation.run(on("Add", "Payroll Access", list(["DeleteItem"])).with("InheritanceType", "none")).await);
+    done(&organisation.run(on("Add", "ann.beebe", "ChangeOwner").with("Deny", true)).await);
+    let rows = organisation.read(get()).await;
+    let both = (upn.to_owned(), json!(["FullAccess", "ReadPermission"]));
+    let group = ("Payroll Access".to_owned(), json!(["DeleteItem"]));
+    assert_eq!(rights(&rows, "User"), [both.clone(), group.clone(), (upn.to_owned(), json!(["ChangeOwner"]))]);
+    assert_eq!((&rows[2]["InheritanceType"], &rows[1]["Deny"], &rows[3]["Deny"]), (&json!("None"), &json!(false), &json!(true)));
+    for (user, count) in [(SELF, 1), ("payrollaccess", 1), ("ann.beebe", 2), ("Laser Cutter", 0)] {
+        assert_eq!(organisation.read(get().with("User", user)).await.len(), count, "{user}");
+    }
+    let cut = organisation.run(get().with("ResultSize", 2)).await;
+    assert_eq!((cut.output.len(), cut.warnings.len()), (2, 1));
+
+    // What is refused changes nothing, and is in the trail as failed.
+    for (wrong, text) in [
+        (on("Add", "nobody", "FullAccess"), "'nobody'"),
+        (on("Remove", "nobody", "FullAccess"), "'nobody'"),
+        (on("Add", "Irene Ivanova", "FullAccess"), "multiple entries"),
+        (on("Add", "dana.novotna@fabrikam.example", "FullAccess"), "MailContact"),
+        (on("Add", SELF, "FullAccess"), "belong to every mailbox"),
+        (on("Add", "ann.beebe", "SendAs"), "Add-RecipientPermission"),
+        (on("Add", "ann.beebe", list(["FullAccess", "Everything"])), "ChangeOwner"),
+        (on("Add", "ann.beebe", "DeleteItem").with("InheritanceType", "Perhaps"), "SelfAndChildren"),
+        (on("Add", "ann.beebe", "DeleteItem").with("AutoMapping", "perhaps"), "$true or $false"),
+        (
+            command("Add-MailboxPermission")
+                .with("Identity", "Payroll Access")
+                .with("User", "Laser Cutter")
+                .with("AccessRights", "FullAccess"),
+            "'Payroll Access'",
+        ),
+    ] {
+        let ran = organisation.run(wrong).await;
+        let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
+        let messages: Vec<_> = ran.errors.iter().chain(ended).map(|r| &*r.message).collect();
+        assert!(messages.len() == 1 && messages[0].contains(text), "{text}: {messages:?}");
+        assert_eq!(organisation.entries().await[0].outcome.as_ref().unwrap().ending.word(), "failed", "{text}");
+    }
+    let asked = organisation.run(on("Remove", "ann.beebe", "FullAccess").with("WhatIf", true)).await;
+    assert!(asked.host[0].starts_with("What if: Removing the right FullAccess on "), "{:?}", asked.host);
+    assert_eq!(organisation.read(get()).await, rows);
+
+    // Removal: a part, what is not there, and the rest.
+    done(&organisation.run(on("Remove", "ann.beebe", "ReadPermission")).await);
+    let missing = organisation.run(on("Remove", "ann.beebe", "ReadPermission")).await;
+    assert!(missing.errors.is_empty() && missing.warnings[0].contains("isn't present"), "{missing:?}");
+    done(&organisation.run(on("Remove", "ann.beebe", "ChangeOwner").with("Deny", true)).await);
+    assert_eq!(rights(&organisation.read(get()).await, "User"), [full, group.clone()]);
+
+    // Whoever goes leaves no right behind, and a newcomer of that name has none.
+    done(&organisation.run(command("Remove-Mailbox").with("Identity", "ann.beebe")).await);
+    assert_eq!(rights(&organisation.read(get()).await, "User"), std::slice::from_ref(&group));
+    done(&organisation.run(command("New-Mailbox").with("Name", "Ann Beebe").with("Alias", "ann.beebe").with("Shared", true)).await);
+    assert_eq!(rights(&organisation.read(get()).await, "User"), [group]);
+    // With the mailbox go its entries.
+    done(&organisation.run(command("Remove-Mailbox").with("Identity", "billing")).await);
+    assert_eq!(organisation.run(get()).await.errors.len(), 1);
+}
+
+#[tokio::test]
+async fn the_right_to_send_as_somebody() {
+    let mut organisation = Organisation::seeded().await;
+    let get = |target: &str| command("Get-RecipientPermission").with("Identity", target);
+    let ran = organisation.run(send_as("Add", "billing", "ann.beebe")).await;
+    done(&ran);
+    assert_eq!(&*object(&ran.output[0]).type_names[0], "Microsoft.Exchange.Data.Directory.Permission.RecipientPermission");
+    // A group and a contact can be sent as too; they have no row of their own.
+    done(&organisation.run(send_as("Add", "Payroll Access", "Laser Cutter")).await);
+    done(&organisation.run(send_as("Add", "dana.novotna@fabrikam.example", "ann.beebe")).await);
+    organisation = organisation.restarted().await;
+    let rows = organisation.read(get("billing")).await;
+    assert_eq!(rights(&rows, "Trustee"), [("ann.beebe@contoso.onmicrosoft.com".to_owned(), json!(["SendAs"]))]);
+    assert_eq!((&rows[1]["AccessControlType"], &rows[1]["InheritanceType"]), (&json!("Allow"), &json!("All")));
+    assert_eq!(organisation.read(get("Payroll Access")).await.len(), 1);
+    // Rights to the mailbox are another matter.
+    assert_eq!(organisation.read(command("Get-MailboxPermission").with("Identity", "billing")).await.len(), 1);
+    // Without identity: of everybody, by trustee.
+    let of_ann = organisation.read(command("Get-RecipientPermission").with("Trustee", "ann.beebe").with("ResultSize", "Unlimited")).await;
+    assert_eq!(of_ann.len(), 2);
+    assert_eq!(organisation.read(command("Get-RecipientPermission").with("ResultSize", 5)).await.len(), 5);
+
+    for (wrong, text) in [
+        (send_as("Add", "nobody", "ann.beebe"), "'nobody'"),
+        (send_as("Add", "billing", "nobody"), "'nobody'"),
+        (send_as("Add", "billing", "dana.novotna@fabrikam.example"), "MailContact"),
+        (
+            command("Add-RecipientPermission")
+                .with("Identity", "billing")
+                .with("Trustee", "Laser Cutter")
+                .with("AccessRights", "FullAccess"),
+            "Add-MailboxPermission",
+        ),
+    ] {
+        let ran = organisation.run(wrong).await;
+        let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
+        let messages: Vec<_> = ran.errors.iter().chain(ended).map(|r| &*r.message).collect();
+        assert!(messages.len() == 1 && messages[0].contains(text), "{text}: {messages:?}");
+    }
+    let again = organisation.run(send_as("Add", "billing", "ann.beebe")).await;
+    assert!(again.warnings[0].contains("already present"), "{again:?}");
+    done(&organisation.run(send_as("Remove", "billing", "ann.beebe")).await);
+    let missing = organisation.run(send_as("Remove", "billing", "ann.beebe")).await;
+    assert!(missing.errors.is_empty() && missing.warnings[0].contains("isn't present"), "{missing:?}");
+    assert_eq!(organisation.read(get("billing")).await.len(), 1);
+}

@@ -1,0 +1,262 @@
+//! Reading: identities, sizes, filters, views, and streams that are stopped.
+
+use exops_psobject::canonical::canonical;
+use exops_psobject::{PsObject, Value};
+use exops_runspace::{Ended, Runspace, Step, StopToken};
+use futures_util::StreamExt as _;
+use serde_json::{Value as Json, json};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+use super::{Organisation, SERVER, collect, command, identities, list};
+
+#[tokio::test]
+async fn an_identity_is_everything_that_names_an_object() {
+    let organisation = Organisation::seeded().await;
+    let ann = organisation.read(command("Get-Mailbox").with("Identity", "ann.beebe")).await.remove(0);
+    let text = |name: &str| ann[name].as_str().unwrap().to_owned();
+    let mut names = [
+        "Guid",
+        "ExchangeGuid",
+        "ExternalDirectoryObjectId",
+        "UserPrincipalName",
+        "PrimarySmtpAddress",
+        "DistinguishedName",
+        "Name",
+        "DisplayName",
+        "LegacyExchangeDN",
+        "SamAccountName",
+    ]
+    .map(text)
+    .to_vec();
+    let proxies: Vec<_> = ann["EmailAddresses"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
+    assert!(proxies.len() >= 5, "{proxies:?}");
+    names.extend(proxies.iter().map(|p| p.strip_prefix("SMTP:").or(p.strip_prefix("smtp:")).unwrap_or(p).to_owned()));
+    names.extend(proxies);
+    names.extend([text("Guid").to_uppercase(), format!("{{{}}}", text("Guid")), "ANN@Contoso.com".to_owned(), " ann.beebe ".to_owned()]);
+    names.push(format!("{}/Ann Beebe", text("OrganizationalUnit")));
+    for cmdlet in ["Get-Mailbox", "Get-Recipient"] {
+        for name in &names {
+            let found = organisation.read(command(cmdlet).with("Identity", name.as_str())).await;
+            assert_eq!(found.iter().map(|o| &o["Guid"]).collect::<Vec<_>>(), [&ann["Guid"]], "{cmdlet} {name}");
+        }
+    }
+    let guid = Value::Guid(text("Guid").parse().unwrap());
+    assert_eq!(organisation.read(command("Get-Mailbox").with("Identity", guid)).await.len(), 1);
+
+    // Two users of one display name.
+    for cmdlet in ["Get-Mailbox", "Get-Recipient", "Set-Mailbox"] {
+        let ran = organisation.run(command(cmdlet).with("Identity", "Irene Ivanova")).await;
+        // A name is unique in its organisational unit only, so it does not decide.
+        assert_eq!((ran.output.len(), &ran.end), (0, &Ended::Completed), "{cmdlet}");
+        assert_eq!(ran.errors[0].exception_type(), "Microsoft.Exchange.Configuration.Tasks.ManagementObjectAmbiguousException");
+        assert_eq!(ran.errors[0].string_id.as_deref(), Some("Ex9E65A2"));
+        assert!(ran.errors[0].message.contains("'Irene Ivanova' matches multiple entries"), "{}", ran.errors[0].message);
+    }
+    // Nothing, and something of another kind.
+    for (cmdlet, name) in
+        [("Get-Mailbox", "nobody"), ("Get-Mailbox", "Board"), ("Get-DistributionGroup", "ann.beebe"), ("Set-Mailbox", "Board")]
+    {
+        let ran = organisation.run(command(cmdlet).with("Identity", name)).await;
+        let [error] = ran.errors.as_slice() else { panic!("{ran:?}") };
+        assert_eq!(
+            &*error.message,
+            format!("The operation couldn't be performed because object '{name}' couldn't be found on '{SERVER}'.")
+        );
+        assert_eq!(error.string_id.as_deref(), Some("Ex6F9304"));
+        assert_eq!((&*error.reason, &*error.activity), ("ManagementObjectNotFoundException", cmdlet));
+        let id = &error.fully_qualified_error_id;
+        let start = "[Server=LAB01,RequestId=00000000-0000-0000-0000-00000000002a,TimeStamp=11/24/2026 9:30:00 AM] \
+                     [FailureCategory=Cmdlet-ManagementObjectNotFoundException] ";
+        assert!(id.starts_with(start) && id.contains(",Microsoft.Exchange.Management.RecipientTasks."), "{id}");
+    }
+    // What names nothing and everything but one object is no identity; null names everything.
+    for (wrong, reason) in [("".into(), "can't be empty"), ("  ".into(), "can't be empty"), (list(["ann.beebe", "billing"]), "not a list")]
+    {
+        let ran = organisation.run(command("Get-Mailbox").with("Identity", wrong)).await;
+        let Ended::Failed(record) = &ran.end else { panic!("{ran:?}") };
+        assert!(record.message.contains(reason) && record.message.contains("MailboxIdParameter"), "{}", record.message);
+    }
+    let domain_user = format!("eurpr00a001\\{}", text("SamAccountName"));
+    assert_eq!(organisation.read(command("Get-User").with("Identity", domain_user)).await.len(), 1);
+    assert_eq!(organisation.read(command("Get-Mailbox").with("Identity", Value::Null)).await.len(), 176);
+    // -ErrorAction.
+    let missing = |action: &str| command("Get-Mailbox").with("Identity", "nobody").with("ErrorAction", action);
+    assert!(matches!(organisation.run(missing("Stop")).await.end, Ended::Failed(record) if record.reason.contains("NotFound")));
+    let silent = organisation.run(missing("SilentlyContinue")).await;
+    assert_eq!((silent.errors.len(), silent.end), (0, Ended::Completed));
+}
+
+#[tokio::test]
+async fn result_size_and_its_warnings() {
+    let organisation = Organisation::seeded().await;
+    let ran = organisation.run(command("Get-Mailbox").with("ResultSize", 5)).await;
+    assert_eq!(ran.output.len(), 5);
+    assert!(ran.warnings[0].starts_with("There are more results available than are currently displayed."), "{:?}", ran.warnings);
+    let exact = organisation.run(command("Get-Mailbox").with("ResultSize", "176")).await;
+    assert_eq!((exact.output.len(), exact.warnings.len()), (176, 0));
+    let quiet = organisation.run(command("Get-Mailbox").with("ResultSize", 5).with("WarningAction", "SilentlyContinue")).await;
+    assert_eq!((quiet.output.len(), quiet.warnings.len()), (5, 0));
+    for wrong in ["many", "0", "-3", "1.5", "", "4294967296"] {
+        let ran = organisation.run(command("Get-Mailbox").with("ResultSize", wrong)).await;
+        let Ended::Failed(record) = ran.end else { panic!("{ran:?}") };
+        assert!(record.message.contains(&format!("\"{wrong}\"")) && record.message.contains("ResultSize"), "{}", record.message);
+    }
+    let filtered = organisation.run(command("Get-Mailbox").with("ResultSize", 2).with("Filter", "DisplayName -like 'Ann *'")).await;
+    assert_eq!((filtered.output.len(), filtered.warnings.len()), (2, 1));
+
+    // More than a thousand: the default stops there and says so.
+    let more: Vec<_> = (0..900u128)
+        .map(|n| {
+            let name = format!("bulk{n:04}");
+            let body = json!({"Name": name, "DisplayName": name, "Guid": Uuid::from_u128(1 << 90 | n)}).to_string().into_bytes();
+            let (id, noun, listing) = (Uuid::from_u128(1 << 90 | n), "Mailbox".to_owned(), "Recipient".to_owned());
+            (exops_store::Object { id, noun, listing, sort: name, revision: 0, body }, Vec::new(), Vec::new())
+        })
+        .collect();
+    organisation.tenant().insert_objects(more).await.unwrap();
+    let ran = organisation.run(command("Get-Mailbox")).await;
+    assert_eq!(ran.output.len(), 1000);
+    assert!(ran.warnings[0].starts_with("By default, only the first 1000 items are returned."), "{:?}", ran.warnings);
+    assert_eq!(organisation.run(command("Get-Mailbox").with("ResultSize", "UNLIMITED")).await.output.len(), 1076);
+}
+
+#[tokio::test]
+async fn filters_are_answered_from_the_index_and_by_evaluation() {
+    let organisation = Organisation::seeded().await;
+    let all = organisation.read(command("Get-Recipient").with("ResultSize", "Unlimited")).await;
+    let count = |test: &dyn Fn(&Json) -> bool| all.iter().filter(|o| test(o)).count();
+    let is = |name: &'static str, value: &'static str| move |o: &Json| o[name].as_str().is_some_and(|t| t.eq_ignore_ascii_case(value));
+    for (filter, expected) in [
+        ("RecipientTypeDetails -eq 'roommailbox'", count(&is("RecipientTypeDetails", "RoomMailbox"))),
+        ("RecipientTypeDetails -ne 'UserMailbox'", 88),
+        ("Alias -eq 'ANN.beebe'", 1),
+        ("DisplayName -like 'ann *'", 3),
+        ("DisplayName -like '*müller'", 3),
+        ("{Department -eq 'Sales' -and City -eq 'Oslo'}", count(&|o| is("Department", "Sales")(o) && is("City", "Oslo")(o))),
+        ("(Department -eq 'Sales') -or (Department -eq 'Legal')", 36),
+        ("-not (RecipientType -eq 'UserMailbox')", 38),
+        ("HiddenFromAddressListsEnabled -eq $true", count(&|o| o["HiddenFromAddressListsEnabled"] == true)),
+        ("EmailAddresses -eq 'ann@contoso.com'", 1),
+        ("EmailAddresses -like 'smtp:ann.*'", 3),
+        ("Company -eq $null", count(&|o| o["Company"].is_null())),
+        ("LastName -eq 'O''Brien'", 3),
+        ("WhenCreated -lt '2023-03-02'", 1),
+        ("Alias -eq 'nobody'", 0),
+    ] {
+        let found = organisation.read(command("Get-Recipient").with("ResultSize", "Unlimited").with("Filter", filter)).await;
+        assert_eq!(found.len(), expected, "{filter}: {:?}", identities(&found));
+        assert!(identities(&found).windows(2).all(|w| w[0].to_lowercase() <= w[1].to_lowercase()), "{filter}");
+    }
+    for (filter, expected) in [("ProhibitSendQuota -lt '60GB'", 92), ("ResourceCapacity -ge 16", 6), ("IsShared -eq 'true'", 24)] {
+        assert_eq!(organisation.read(command("Get-Mailbox").with("Filter", filter)).await.len(), expected, "{filter}");
+    }
+    let kinds = Value::from(PsObject::from_list(vec!["RoomMailbox".into(), "equipmentmailbox".into()]));
+    assert_eq!(organisation.read(command("Get-Mailbox").with("RecipientTypeDetails", kinds)).await.len(), 26);
+    let groups = command("Get-Recipient").with("RecipientType", "MailUniversalSecurityGroup,MailContact");
+    assert_eq!(organisation.read(groups).await.len(), 22);
+    for (parameter, value, names) in [
+        ("Filter", "Department -eq 'Sales'", "\"Department\" is not a filterable property of Get-Mailbox"),
+        ("Filter", "Nonsense -eq 'x'", "\"Nonsense\""),
+        ("Filter", "Alias -eq", "Alias -eq"),
+        ("Filter", "AuditEnabled -eq 'perhaps'", "\"perhaps\" is not a value of the property AuditEnabled"),
+        ("Filter", "RecipientTypeDetails -eq 'Robot'", "RoomMailbox"),
+        ("RecipientTypeDetails", "Robot", "SharedMailbox"),
+        ("RecipientTypeDetails", "UserMailbox,MailContact", "\"MailContact\""),
+        ("Filter", "RecipientTypeDetails -like '*Mailbox'", "RecipientTypeDetails takes no wildcards"),
+        ("Filter", "WhenCreated -like '2023*'", "WhenCreated takes no wildcards"),
+        ("Anr", "ann*", "without wildcards"),
+        ("SortBy", "EmailAddresses", "\"EmailAddresses\""),
+        ("SortBy", "Nonsense", "property with one value"),
+    ] {
+        let ran = organisation.run(command("Get-Mailbox").with(parameter, value)).await;
+        let Ended::Failed(record) = &ran.end else { panic!("{value}: {ran:?}") };
+        assert!(record.message.contains(names), "{value}: {}", record.message);
+    }
+}
+
+#[tokio::test]
+async fn references_prefixes_orders_and_views() {
+    let organisation = Organisation::seeded().await;
+    let recipients = organisation.read(command("Get-Recipient").with("ResultSize", "Unlimited")).await;
+    // A property that refers to recipients is compared with any identity of one, by DN first of all.
+    let group = organisation.read(command("Get-DistributionGroup").with("Identity", "Payroll Access")).await.remove(0);
+    let owner = group["ManagedBy"][0].as_str().unwrap();
+    let owner = recipients.iter().find(|r| r["Name"] == owner).unwrap();
+    let groups = |filter: String| command("Get-DistributionGroup").with("Filter", filter);
+    let owned = organisation.read(groups(format!("ManagedBy -eq '{}'", owner["Name"].as_str().unwrap()))).await;
+    assert!(!owned.is_empty() && owned.len() < 22);
+    for name in ["DistinguishedName", "PrimarySmtpAddress", "Guid"] {
+        let mailbox = organisation.read(command("Get-Mailbox").with("Identity", owner["Guid"].as_str().unwrap())).await.remove(0);
+        let literal = mailbox[name].as_str().unwrap();
+        assert_eq!(organisation.read(groups(format!("ManagedBy -eq '{literal}'"))).await, owned, "{name}");
+        assert_eq!(organisation.read(groups(format!("ManagedBy -ne '{literal}'"))).await.len(), 22 - owned.len(), "{name}");
+    }
+    // Members, in the shape of recipients, in the group's order.
+    let members = organisation.read(command("Get-DistributionGroupMember").with("Identity", "Payroll Access")).await;
+    assert_eq!(members.iter().map(|m| &m["Name"]).collect::<Vec<_>>(), group["Members"].as_array().unwrap().iter().collect::<Vec<_>>());
+    assert!(members.iter().all(|m| recipients.contains(m)));
+    let some = organisation.run(command("Get-DistributionGroupMember").with("Identity", "Payroll Access").with("ResultSize", 2)).await;
+    assert_eq!((some.output.len(), some.warnings.len()), (2, 1));
+    let ran = organisation.run(command("Get-DistributionGroupMember").with("Identity", "ann.beebe")).await;
+    assert_eq!(&*ran.errors[0].reason, "ManagementObjectNotFoundException");
+
+    // -Anr: the beginning of any of the names, with other conditions.
+    let starts = |o: &Json, text: &str| {
+        ["Name", "DisplayName", "FirstName", "LastName", "Alias"]
+            .iter()
+            .any(|p| o[p].as_str().unwrap_or_default().to_lowercase().starts_with(text))
+    };
+    for anr in ["ann", "IVAN", "o'bri", "müll", "zzz"] {
+        let expected: Vec<_> = recipients.iter().filter(|r| starts(r, &anr.to_lowercase())).collect();
+        assert_eq!(organisation.read(command("Get-Recipient").with("Anr", anr)).await.iter().collect::<Vec<_>>(), expected, "{anr}");
+    }
+    let both = command("Get-Mailbox").with("Anr", "ann").with("Filter", "Alias -like '*beebe'");
+    assert_eq!(organisation.read(both).await.len(), 1);
+
+    // -SortBy: by value, objects without one last, equal ones in list order; sizes of results count behind it.
+    for (property, descending_last) in [("Alias", false), ("City", true), ("WhenCreated", false)] {
+        let sorted = organisation.read(command("Get-Recipient").with("SortBy", property).with("ResultSize", "Unlimited")).await;
+        assert_eq!(sorted.len(), recipients.len());
+        let keys: Vec<_> = sorted.iter().map(|o| o[property].as_str().map(str::to_lowercase)).collect();
+        assert!(keys.windows(2).all(|w| w[1].is_none() || (w[0].is_some() && w[0] <= w[1])), "{property}: {keys:?}");
+        assert_eq!(keys.last().is_some_and(Option::is_none), descending_last, "{property}");
+        let first = organisation.run(command("Get-Recipient").with("SortBy", property).with("ResultSize", 3)).await;
+        assert_eq!(first.output.iter().map(canonical).collect::<Vec<_>>(), sorted[..3].to_vec());
+        assert_eq!(first.warnings.len(), 1);
+    }
+
+    // Views of one noun, with what the noun itself does not show.
+    let users = organisation.read(command("Get-User").with("Filter", "Department -eq 'Sales' -and City -eq 'Oslo'")).await;
+    let expected = recipients.iter().filter(|r| r["Department"] == "Sales" && r["City"] == "Oslo").count();
+    assert!(expected > 0 && users.len() == expected && users.iter().all(|u| u["LastName"].is_string()));
+    assert_eq!(organisation.read(command("Get-User").with("RecipientTypeDetails", list(["RoomMailbox", "sharedmailbox"]))).await.len(), 42);
+    assert_eq!(organisation.read(command("Get-Group")).await.len(), 22);
+    assert_eq!(organisation.read(command("Get-MailContact")).await.len(), 16);
+    for (cmdlet, wrong) in [("Get-User", "Payroll Access"), ("Get-Group", "ann.beebe"), ("Get-MailContact", "ann.beebe")] {
+        let ran = organisation.run(command(cmdlet).with("Identity", wrong)).await;
+        assert_eq!((ran.output.len(), ran.errors.len()), (0, 1), "{cmdlet}");
+    }
+
+    // A-07: a thousand wide clauses cost no more than walking the list once.
+    let wide = (0..1_000).map(|n| format!("DisplayName -like '{}*'", char::from(b'a' + (n % 26) as u8))).collect::<Vec<_>>().join(" -or ");
+    let start = Instant::now();
+    let found = organisation.read(command("Get-Recipient").with("Filter", wide).with("ResultSize", "Unlimited")).await;
+    assert!(found.len() > 150 && start.elapsed() < Duration::from_secs(10), "{} {:?}", found.len(), start.elapsed());
+}
+
+#[tokio::test]
+async fn a_stop_or_deadline_ends_a_stream_between_objects() {
+    let organisation = Organisation::seeded().await;
+    let mut invocation = organisation.invocation(command("Get-Recipient").with("ResultSize", "Unlimited")).await;
+    invocation.stop = StopToken::new();
+    let stop = invocation.stop.clone();
+    let mut steps = organisation.directory.invoke(invocation);
+    assert!(matches!(steps.next().await, Some(Step::Record(_))));
+    stop.stop();
+    let rest: Vec<_> = steps.collect().await;
+    assert!(rest.len() < 213 && rest.last() == Some(&Step::Ended(Ended::Stopped)), "{}", rest.len());
+    let mut invocation = organisation.invocation(command("Get-Recipient")).await;
+    invocation.deadline = Some(Duration::ZERO);
+    assert!(matches!(collect(&organisation.directory, invocation).await.end, Ended::Failed(r) if r.message.contains("time given")));
+}

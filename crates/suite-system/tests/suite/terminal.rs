@@ -1,0 +1,121 @@
+//! What a person at a terminal sees and is asked, through a pseudo-terminal; and that nothing of it is in a pipe.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use exops_auth::{issue, pfx};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use crate::cli::{Prepared, now};
+use crate::program::{Home, root};
+
+/// What was typed and when: the text to wait for, and what is typed then.
+type Typed<'a> = &'a [(&'a str, &'a str)];
+
+/// More words, variables, and where standard output goes.
+type Silent<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], Option<&'a str>);
+
+struct Session {
+    code: i64,
+    screen: String,
+}
+
+/// Runs the program at a terminal; standard output goes into `output` where that is given. `None` without Python.
+fn at_terminal(home: &Home, words: &[&str], more: &[(&str, &str)], output: Option<&str>, typed: Typed<'_>) -> Option<Session> {
+    let command = home.command(words);
+    let mut environment: serde_json::Map<String, Value> =
+        ["PATH", "HOME"].iter().filter_map(|n| Some(((*n).to_owned(), std::env::var(n).ok()?.into()))).collect();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            environment.insert(name.to_string_lossy().into_owned(), value.to_string_lossy().into());
+        }
+    }
+    environment.insert("TERM".to_owned(), "xterm".into());
+    environment.extend(more.iter().map(|(n, v)| ((*n).to_owned(), Value::from(*v))));
+    let program = command.get_program().to_string_lossy().into_owned();
+    let line: Vec<String> = std::iter::once(program).chain(words.iter().map(|w| (*w).to_owned())).collect();
+    let given = json!({"command": line, "environment": environment, "output": output, "type": typed});
+    let python = std::env::var_os("EXOPS_PYTHON").unwrap_or_else(|| "python3".into());
+    let run = Command::new(python).arg(root().join("interop/terminal.py")).arg(given.to_string()).stdin(Stdio::null()).output().ok()?;
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let told: Value = serde_json::from_slice(&run.stdout).expect("JSON");
+    let screen = told["screen"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(told["untyped"], 0, "{words:?} did not ask for everything:\n{screen}");
+    Some(Session { code: told["code"].as_i64().unwrap_or_default(), screen })
+}
+
+#[cfg(unix)]
+#[test]
+fn progress_and_questions() {
+    let prepared = Prepared::connected();
+    let home = &prepared.lab.home;
+    let file = home.path().join("objects.jsonl").to_string_lossy().into_owned();
+    let read = ["run", "Get-Recipient", "-ResultSize", "Unlimited"];
+    let Some(seen) = at_terminal(home, &read, &[], Some(&file), &[]) else {
+        println!("NOT RUN: pseudo-terminal: python3 is not there");
+        return;
+    };
+    // Counted while it runs, and gone at the end.
+    assert!(seen.code == 0 && seen.screen.contains("\r1 objects, ") && seen.screen.ends_with(" \r"), "{:?}", seen.screen);
+    let objects = fs::read_to_string(&file).expect("the objects").lines().count();
+    assert!(objects > 200, "{objects}");
+    let silent: &[Silent<'_>] = &[
+        (&["--quiet"], &[], Some(&file)),
+        (&["--progress", "none"], &[], Some(&file)),
+        (&[], &[("TERM", "dumb")], Some(&file)),
+        // The objects themselves show how far it is.
+        (&["-o", "json"], &[], None),
+    ];
+    for (more, variables, output) in silent {
+        let seen = at_terminal(home, &[&read[..], more].concat(), variables, *output, &[]).expect("python");
+        assert!(seen.code == 0 && !seen.screen.contains(" objects, "), "{more:?} {variables:?}: {:?}", seen.screen);
+        assert!(output.is_none() || seen.screen.is_empty(), "{more:?}: {:?}", seen.screen);
+    }
+    let piped = prepared.run(&read[1..]).exits(0);
+    assert_eq!(piped.stderr, "");
+    let told = prepared.run(&[&read[1..], &["--progress", "jsonl"]].concat()).exits(0);
+    let last: Value = serde_json::from_str(told.stderr.lines().last().unwrap_or_default()).expect("JSON");
+    assert_eq!(last["progress"]["objects"], objects);
+
+    // A question: what was answered is done, on both transports; in a pipe nothing is asked.
+    let address = "ann.beebe@contoso.onmicrosoft.com";
+    let held = || prepared.run(&["Get-Mailbox", address, "-o", "json"]).exits(0).json()[0]["CustomAttribute4"].clone();
+    for transport in ["rest", "rps"] {
+        let asking =
+            |value: &'static str| ["run", "Set-Mailbox", address, "-CustomAttribute4", value, "-Confirm", "--transport", transport];
+        let ask = |value: &'static str, typed: Typed<'_>| at_terminal(home, &asking(value), &[], None, typed).expect("python");
+        prepared.run(&["Set-Mailbox", address, "-CustomAttribute4", "before"]).exits(0);
+        let no = ask("no", &[("default is \"Y\"", "n\n")]);
+        assert!(no.code != 130 && held() == "before", "{transport}: {}", no.screen);
+        let odd = ask("yes", &[("default is \"Y\"", "perhaps\n"), ("default is \"Y\"", "y\n")]);
+        assert!(odd.code == 0 && held() == "yes", "{transport}: {}", odd.screen);
+        let stopped = ask("stopped", &[("default is \"Y\"", "\u{3}")]);
+        assert!(stopped.code == 130 && held() == "yes", "{transport}: {} {}", stopped.code, stopped.screen);
+        let nobody = home.exops(&asking("nobody")).exits(2);
+        assert!(nobody.stderr.contains("-Confirm:false") && held() == "yes", "{transport}: {}", nobody.stderr);
+    }
+    // The password of a key file: asked for, not shown, not stored.
+    let identity = issue::self_signed("CN=asked", 10, now()).expect("a certificate");
+    let public = home.path().join("asked.crt").to_string_lossy().into_owned();
+    fs::write(&public, identity.certificate.to_pem()).expect("a file");
+    let key = home.path().join("asked.pfx").to_string_lossy().into_owned();
+    fs::write(&key, pfx::write(&identity, Some(&"correct horse".into())).expect("a PFX").expose_secret()).expect("a file");
+    let made = ["lab", "app", "create", "--name", "asked", "--certificate", &public, "--app-role", "Exchange.ManageAsApp", "--json"];
+    let app = prepared.lab.exops(&[&made[..], &["--directory-role", "Global Reader"]].concat()).exits(0).json();
+    let app = app["app_id"].as_str().expect("app_id").to_owned();
+    let connect = ["connect", "--lab", "--app-id", &app, "--certificate-file-path", &key, "--profile", "asked"];
+    let connect = |answer: &str| at_terminal(home, &connect, &[], None, &[("Password of ", answer)]).expect("python");
+    let wrong = connect("wrong horse\n");
+    assert!(wrong.code == 4 && wrong.screen.contains("the password is wrong") && !wrong.screen.contains("horse"), "{}", wrong.screen);
+    let right = connect("correct horse\n");
+    assert!(right.code == 0 && right.screen.contains("connected to") && !right.screen.contains("horse"), "{}", right.screen);
+    let saved = fs::read_to_string(home.path().join("profiles/asked.toml")).expect("the profile");
+    assert!(saved.contains("password = \"prompt\"") && !saved.contains("horse"), "{saved}");
+    let nobody = home.exops(&["run", "Get-AcceptedDomain", "--profile", "asked"]).exits(4);
+    assert!(
+        nobody.stderr.contains("protected by a password") && nobody.stderr.contains("--certificate-password-file"),
+        "{}",
+        nobody.stderr
+    );
+}

@@ -1,0 +1,49 @@
+"""pypsrp leaves a session and comes back: as the same client, and as another one that finds it by asking. And SecureStrings.
+
+Prints one line of JSON a step.
+"""
+
+from pypsrp.exceptions import WSManFaultError
+from pypsrp.powershell import PowerShell, RunspacePool
+
+import lab
+
+given = lab.arguments()
+bearer = lab.token(given)
+
+
+def names(shell):
+    return [item.adapted_properties["Alias"] for item in shell.output]
+
+
+session = lab.pool(given, bearer)
+session.open()
+first = lab.run(session, "Get-Mailbox", ResultSize=3)
+session.disconnect()
+try:
+    session.shell.receive("stdout")
+    lab.emit("receive while away", code=0)
+except WSManFaultError as error:
+    lab.emit("receive while away", code=error.code)
+session.connect()
+lab.emit("reconnected", before=names(first), after=names(lab.run(session, "Get-Mailbox", ResultSize=3)))
+
+# A command that runs while its client goes away: its output waits for whoever comes.
+away = PowerShell(session)
+away.add_cmdlet("Get-Mailbox").add_parameter("ResultSize", 40)
+away.begin_invoke()
+session.disconnect()
+found = [pool for pool in RunspacePool.get_runspace_pools(lab.connection(given, bearer)) if pool.id.upper() == session.id.upper()]
+[other] = found
+# pypsrp assumes a configuration of its own for shells that it finds.
+other.shell.resource_uri = session.shell.resource_uri
+other.connect()
+pipelines = {name.upper(): shell for name, shell in other.pipelines.items()}
+output = pipelines[away.id.upper()].connect()
+lab.emit("taken over", count=len(output), state=str(other.state), more=len(names(lab.run(other, "Get-Mailbox", ResultSize=2))))
+
+other.exchange_keys()
+lab.emit("key", exchanged=other._key_exchanged)
+other.close()
+left = [pool.id for pool in RunspacePool.get_runspace_pools(lab.connection(given, bearer))]
+lab.emit("closed", left=left)
