@@ -21,7 +21,7 @@ use crate::rest::{now, outcome_unknown};
 /// Tries of a read.
 const TRIES: u32 = 4;
 /// Pause before a request is sent again whose answer got lost; it doubles with every further loss in a row.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(100);
 /// So often it doubles.
 const DOUBLINGS: u32 = 5;
 
