@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::options::{LabApp, LabAppCreate, LabData, LabSeed, LabUp};
 use crate::output::{Format, printable};
 use crate::session::{lab_data, lab_endpoint, read};
-use crate::{asked_to_stop, io_reason, print, tell};
+use crate::{asked_to_stop, io_reason, note, print, tell};
 
 /// How long `down` waits for the lab to drain.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -234,7 +234,7 @@ fn public_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
     let found = exops_auth::pem::read_certificates(&read(path)?)
         .map_err(|e| Failure::new(Exit::SignIn, format!("{} holds no certificate: {e}", path.display())).hint("give a PEM or DER file"))?;
     if found.holds_key {
-        tell(&format!("note: the private key in {} is not needed and not sent", path.display()));
+        note(&format!("the private key in {} is not needed and not sent", path.display()));
     }
     Ok(found.certificate.as_der().to_vec())
 }

@@ -290,10 +290,8 @@ async fn the_other_end() {
         assert!(cfg!(windows) || run.stderr.starts_with("note: others than you"), "{}", run.stderr);
         assert!(begun.elapsed() < Duration::from_secs(30), "{url}: {:?}", begun.elapsed());
         // --quiet leaves the error alone: one JSON object.
-        {
-            let json = tokio::task::block_in_place(|| home.exops(&[&words[..], &["-o", "json", "--quiet"]].concat()));
-            let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one JSON object");
-            assert_eq!(error["error"]["code"], *code, "{error}");
-        }
+        let json = tokio::task::block_in_place(|| home.exops(&[&words[..], &["-o", "json", "--quiet"]].concat()));
+        let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one JSON object");
+        assert_eq!(error["error"]["code"], *code, "{error}");
     }
 }
