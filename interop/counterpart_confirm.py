@@ -70,6 +70,42 @@ for step, parameters in (
         objects=page.get("value"),
         after=read["value"][0]["CustomAttribute2"],
     )
+# Rights: giving one that lets somebody send as another asks by itself in a session, and so does taking one away.
+RIGHT = {"Identity": given.identity, "Trustee": given.removed, "AccessRights": "SendAs"}
+FULL = {"Identity": given.identity, "User": given.removed, "AccessRights": "FullAccess"}
+
+
+def rights():
+    """How many rows SendAs and FullAccess of that user have."""
+    return [
+        len(rest.post("Get-RecipientPermission", {"Identity": given.identity, "Trustee": given.removed})[1]["value"]),
+        len(rest.post("Get-MailboxPermission", {"Identity": given.identity, "User": given.removed})[1]["value"]),
+    ]
+
+
+def right(step, session, cmdlet, parameters):
+    asked.clear()
+    shell = lab.run(session, cmdlet, **parameters)
+    lab.emit(step, asked=list(asked), errors=[record.fq_error for record in shell.streams.error], rights=rights())
+
+
+def right_over_rest(step, cmdlet, parameters):
+    answer, page = rest.post(cmdlet, parameters)
+    lab.emit(step, status=answer.status, question=page.get("@adminapi.confirmationmessage"), rights=rights())
+
+
+with lab.pool(given, bearer, host(1)) as session:
+    right("send as no", session, "Add-RecipientPermission", RIGHT)
+with lab.pool(given, bearer, host(0)) as session:
+    right("send as yes", session, "Add-RecipientPermission", RIGHT)
+    right("full access", session, "Add-MailboxPermission", FULL)
+with lab.pool(given, bearer) as session:
+    right("nobody takes", session, "Remove-MailboxPermission", FULL)
+    right("nobody is asked", session, "Remove-RecipientPermission", {**RIGHT, "Confirm": False})
+right_over_rest("rest: is it meant?", "Remove-MailboxPermission", {**FULL, "Confirm": True})
+right_over_rest("rest: it is", "Remove-MailboxPermission", {**FULL, "Confirm": False})
+right_over_rest("rest: unasked", "Add-RecipientPermission", RIGHT)
+
 # What has a high impact asks by itself in a session, and not over REST.
 def remove(step, session):
     asked.clear()

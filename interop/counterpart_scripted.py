@@ -9,7 +9,7 @@ import sys
 import threading
 import urllib.parse
 
-from pypsrp.complex_objects import PSInvocationState
+from pypsrp.complex_objects import ObjectMeta, PSInvocationState
 from pypsrp.host import PSHost, PSHostUserInterface
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
@@ -40,6 +40,7 @@ def tell(step, shell):
         step,
         state=shell.state,
         output=[item if isinstance(item, (str, int, list)) else item.adapted_properties.get("Alias") for item in shell.output],
+        types=[type(item).__name__ for item in shell.output[:1]],
         errors=[str(record) for record in shell.streams.error],
         warnings=[str(record) for record in shell.streams.warning],
         counts={name: len(getattr(shell.streams, name)) for name in ("debug", "verbose", "warning", "error", "information", "progress")},
@@ -62,6 +63,23 @@ with RunspacePool(connection(), configuration_name="Microsoft.Exchange", host=PS
     run("value", session, "Echo-Value", Value=["x", 5])
     run("streams", session, "Write-Streams")
     run("host", session, "Invoke-HostCall")
+    # Each object as it comes: the first is back while the last has not been made. (pypsrp sends one when it has taken the next.)
+    shell, seen = PowerShell(session), []
+
+    def objects():
+        yield "first"
+        yield "second"
+        while not shell.output:
+            shell.poll_invoke()
+        seen.extend(shell.output)
+        yield "third"
+
+    shell.add_cmdlet("Echo-Input").invoke(objects())
+    lab.emit("streaming input", seen=seen, output=shell.output)
+    # A secret each way.
+    session.exchange_keys()
+    run("get secret", session, "Get-Secret")
+    run("measure secret", session, "Measure-Secret", Secret=session.serialize("p@ss w\u00f6rd", ObjectMeta("SS")))
     run("flood", session, "Write-Flood", Stream="Verbose", Count=3000)
     for step, cmdlet, parameters in (("stopped sleep", "Start-Sleep", {"Seconds": 600}), ("stopped flood", "Write-Flood", {"Stream": "Output", "Count": 100_000_000})):
         shell = PowerShell(session)

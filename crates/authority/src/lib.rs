@@ -14,6 +14,7 @@ mod tenants;
 mod token;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -97,6 +98,8 @@ pub struct Authority {
     clock: Clock,
     strict: bool,
     lab: bool,
+    /// Tokens that were issued since the start.
+    issued: AtomicU64,
 }
 
 impl Authority {
@@ -116,6 +119,7 @@ impl Authority {
             clock: config.clock,
             strict: config.strict,
             lab: config.lab,
+            issued: AtomicU64::new(0),
         }))
     }
 
@@ -123,6 +127,12 @@ impl Authority {
     #[must_use]
     pub fn keys(&self) -> Arc<KeySet> {
         Arc::clone(&self.keys)
+    }
+
+    /// Tokens that were issued since the start.
+    #[must_use]
+    pub fn tokens_issued(&self) -> u64 {
+        self.issued.load(Ordering::Relaxed)
     }
 
     /// The routes: `/{tenant}/…` of the token service, `/v1.0/…` and `/beta/…` of Graph.

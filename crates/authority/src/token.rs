@@ -1,6 +1,7 @@
 //! The token endpoints: client credentials by certificate or secret.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -204,6 +205,7 @@ async fn grant(authority: &Authority, version: Version, segment: &str, form: &Fo
     };
     let key = authority.signing_keys.first().ok_or_else(|| Failure::internal("there is no signing key"))?;
     let token = access_token::mint(key, &grant, now).map_err(|error| Failure::internal(&error.to_string()))?;
+    authority.issued.fetch_add(1, Ordering::Relaxed);
     Ok(Granted { token, audience })
 }
 

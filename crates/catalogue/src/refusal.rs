@@ -17,20 +17,18 @@ pub(crate) fn clip(text: &str) -> &str {
     text.char_indices().nth(SHOWN).map_or(text, |(end, _)| text.get(..end).unwrap_or_default())
 }
 
-fn record(chain: &[&str], message: String, category: ErrorCategory, id: &str, activity: &str) -> Box<ErrorRecord> {
-    let mut record = ErrorRecord::new(chain.first().copied().unwrap_or_default(), message, category, id);
-    let base = ["System.Management.Automation.RuntimeException", "System.SystemException", "System.Exception", "System.Object"];
-    record.exception_types = chain.iter().chain(&base).map(|t| (*t).into()).collect();
+fn record(exception: &str, message: String, category: ErrorCategory, id: &str, activity: &str) -> Box<ErrorRecord> {
+    let mut record = ErrorRecord::new(exception, message, category, id);
     record.activity = activity.into();
     Box::new(record)
 }
 
 fn binding(cmdlet: &Cmdlet, id: &str, message: String) -> Box<ErrorRecord> {
-    record(&[BINDING], message, ErrorCategory::InvalidArgument, &format!("{id},{}", class(cmdlet)), &cmdlet.name)
+    record(BINDING, message, ErrorCategory::InvalidArgument, &format!("{id},{}", class(cmdlet)), &cmdlet.name)
 }
 
 fn invalid_data(cmdlet: &Cmdlet, id: &str, message: String) -> Box<ErrorRecord> {
-    record(&[VALIDATION, BINDING], message, ErrorCategory::InvalidData, &format!("{id},{}", class(cmdlet)), &cmdlet.name)
+    record(VALIDATION, message, ErrorCategory::InvalidData, &format!("{id},{}", class(cmdlet)), &cmdlet.name)
 }
 
 /// The .NET class that an error id names; for Exchange's own cmdlets the name stands for it.
@@ -45,7 +43,7 @@ fn class(cmdlet: &Cmdlet) -> &str {
 
 pub(crate) fn scripts_not_allowed() -> Box<ErrorRecord> {
     record(
-        &["System.Management.Automation.ParseException"],
+        "System.Management.Automation.ParseException",
         "The syntax is not supported by this runspace. This can occur if the runspace is in no-language mode.".into(),
         ErrorCategory::ParserError,
         "ScriptsNotAllowed",
@@ -55,7 +53,7 @@ pub(crate) fn scripts_not_allowed() -> Box<ErrorRecord> {
 
 pub(crate) fn empty_pipeline() -> Box<ErrorRecord> {
     record(
-        &["System.Management.Automation.ParseException"],
+        "System.Management.Automation.ParseException",
         "An empty pipe element is not allowed.".into(),
         ErrorCategory::ParserError,
         "EmptyPipeElement",
@@ -66,7 +64,7 @@ pub(crate) fn empty_pipeline() -> Box<ErrorRecord> {
 pub(crate) fn command_not_found(name: &str) -> Box<ErrorRecord> {
     let name = clip(name);
     let mut record = record(
-        &["System.Management.Automation.CommandNotFoundException"],
+        "System.Management.Automation.CommandNotFoundException",
         format!(
             "The term '{name}' is not recognized as the name of a cmdlet, function, script file, or operable program. Check the spelling of \
              the name, or if a path was included, verify that the path is correct and try again."

@@ -59,6 +59,12 @@ pub(crate) fn list(options: &CertList, as_json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// The thumbprints of the store, for completion.
+pub(crate) fn thumbprints() -> Vec<String> {
+    let all = store(None).and_then(|s| s.list().map_err(store_failure));
+    all.map(|a| a.entries.iter().map(|e| e.identity.certificate.sha1_thumbprint().to_string()).collect()).unwrap_or_default()
+}
+
 /// Shows one certificate.
 pub(crate) fn show(options: &CertShow, as_json: bool) -> Result<Exit, Failure> {
     let entry = find(&options.thumbprint, options.common.store.as_deref())?;

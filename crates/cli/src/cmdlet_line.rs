@@ -99,7 +99,12 @@ impl CmdletLine {
             "--query" => self.query = Some(value),
             "--progress" => self.progress = choice(&name, &value)?,
             "--require-tenant" => self.require_tenant = Some(value),
-            "--select" => self.select = value.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect(),
+            "--select" => {
+                self.select = value.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect();
+                if self.select.is_empty() {
+                    return Err(Failure::usage("--select names no property").hint("such as --select DisplayName,PrimarySmtpAddress"));
+                }
+            }
             "--transport" => self.transport = choice(&name, &value)?,
             _ => self.global.output = Some(choice::<Format>(&name, &value)?),
         }

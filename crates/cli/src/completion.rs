@@ -1,16 +1,18 @@
 //! `exops completion`: a small script for each shell, which asks this program for the words that fit.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
-use clap::CommandFactory as _;
-use exops_catalogue::{Catalogue, ParameterKind, Validator};
+use clap::{Arg, Command, CommandFactory as _};
+use exops_catalogue::{Catalogue, Cmdlet, Parameter, ParameterKind, Validator};
+use exops_directory::nouns::{Form, nouns};
 use exops_policy::Rights;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::options::{Cli, Shell};
 use crate::profile::{DEFAULT, Profile};
-use crate::{note, print, words};
+use crate::{cert, dialect, note, print, words};
 
 /// First word of a question by a script; the words of the command line follow, the one at the cursor last.
 pub(crate) const ASK: &str = "__complete";
@@ -32,7 +34,8 @@ _exops() {
     found=("${(@f)$(exops __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
     if [[ -n ${found[1]} ]]; then compadd -M 'm:{a-zA-Z}={A-Za-z}' -- "${found[@]}"; else _files; fi
 }
-compdef _exops exops
+# In a folder of $fpath this file is the function; elsewhere it only defines it.
+if [[ ${funcstack[1]-} = _exops ]]; then _exops "$@"; else compdef _exops exops; fi
 "#;
 
 const FISH: &str = r#"# Load it: exops completion fish | source
@@ -80,66 +83,129 @@ pub(crate) fn answer(words: &[String]) -> Result<Exit, Failure> {
 
 fn candidates(before: &[String], current: &str) -> Vec<String> {
     let command = Cli::command();
-    let mut path = vec![&command];
-    let mut profile = std::env::var("EXOPS_PROFILE").unwrap_or_default();
-    let mut cmdlet = None;
-    let mut takes_cmdlet = true;
-    let mut given = before.iter().map(String::as_str).peekable();
-    while let Some(word) = given.next() {
-        if let Some(long) = word.strip_prefix("--") {
-            let option = path.iter().flat_map(|c| c.get_arguments()).find(|a| a.get_long() == Some(long));
-            if option.is_some_and(|a| a.get_action().takes_values()) {
-                let value = given.next();
-                if long == "profile" {
-                    profile = value.unwrap_or_default().to_owned();
-                }
-            }
-        } else if word == "-o" {
-            given.next();
-        } else if let Some(sub) = path.last().and_then(|c| c.get_subcommands().find(|s| s.get_name() == word)) {
-            takes_cmdlet = matches!(word, "run" | "explain");
-            path.push(sub);
-        } else if takes_cmdlet && cmdlet.is_none() && !word.starts_with('-') {
-            cmdlet = Some(word);
-        }
+    let mut place =
+        Place { path: vec![&command], profile: std::env::var("EXOPS_PROFILE").unwrap_or_default(), cmdlet: None, value_of: None };
+    before.iter().for_each(|word| place.pass(word));
+    if let Some(option) = place.value_of {
+        return place.values(option);
     }
-    let explains = path.last().is_some_and(|c| c.get_name() == "explain");
-    let rights = rights(&profile);
-    if let Some(known) = cmdlet.and_then(|name| Catalogue::built_in().cmdlet(name).cloned()).filter(|_| !explains) {
-        let grant = rights.as_ref().and_then(|r| r.grant(&known.name));
-        let last = before.last().and_then(|w| w.strip_prefix('-')).and_then(|name| words::parameter(&known, name));
-        if let Some(parameter) = last.filter(|p| p.kind != ParameterKind::Switch && !current.starts_with('-')) {
-            let members = parameter.validators.iter().filter_map(|v| if let Validator::Set(m) = v { Some(m.clone()) } else { None });
-            return members.flatten().collect();
-        }
-        if current.starts_with("--") {
-            return options(&[&command, command.find_subcommand("run").unwrap_or(&command)]);
-        }
-        if !current.starts_with('-') {
-            return Vec::new();
-        }
-        let allowed = known.parameters.iter().filter(|p| p.common || rights.is_none() || grant.is_some_and(|g| g.allows(&p.name)));
-        return allowed.map(|p| format!("-{}", p.name)).collect();
+    if let Some((name, _)) = current.split_once('=').filter(|(name, _)| name.starts_with("--")) {
+        let values = dialect::find(&place.path, name).map(|option| place.values(option)).unwrap_or_default();
+        return values.into_iter().map(|value| format!("{name}={value}")).collect();
     }
-    if current.starts_with('-') {
-        return options(&path);
+    if !place.runs() || current.starts_with("--") {
+        return place.own(current);
     }
-    let mut found: Vec<String> = path.last().into_iter().flat_map(|c| c.get_subcommands()).map(|s| s.get_name().to_owned()).collect();
-    if takes_cmdlet && cmdlet.is_none() {
-        let catalogue = Catalogue::built_in();
-        let names = catalogue.cmdlets().filter(|c| rights.as_ref().is_none_or(|r| r.grant(&c.name).is_some()));
-        found.extend(names.map(|c| c.name.to_string()));
-    } else if path.last().is_some_and(|c| c.get_name() == "completion") {
-        found.extend(["bash", "zsh", "fish", "powershell"].map(str::to_owned));
-    }
-    found
+    place.of_cmdlet(before.last().map(String::as_str).unwrap_or_default(), current)
 }
 
-/// Long options of the last command, and the global ones.
-fn options(path: &[&clap::Command]) -> Vec<String> {
-    let own = path.last().into_iter().flat_map(|c| c.get_arguments());
-    let global = path.iter().rev().skip(1).flat_map(|c| c.get_arguments().filter(|a| a.is_global_set()));
-    own.chain(global).filter_map(|a| a.get_long()).map(|l| format!("--{l}")).collect()
+/// Where in the command line the cursor is.
+struct Place<'a> {
+    /// The commands that were named.
+    path: Vec<&'a Command>,
+    profile: String,
+    cmdlet: Option<Arc<Cmdlet>>,
+    /// The option of ours whose value comes next.
+    value_of: Option<&'a Arg>,
+}
+
+impl<'a> Place<'a> {
+    fn name(&self) -> &'a str {
+        self.path.last().map(|c| c.get_name()).unwrap_or_default()
+    }
+
+    /// The words of a cmdlet come here.
+    fn runs(&self) -> bool {
+        self.cmdlet.is_some() && self.name() == "run"
+    }
+
+    /// A cmdlet's name can come here.
+    fn takes_cmdlet(&self) -> bool {
+        self.cmdlet.is_none() && (self.path.len() == 1 || matches!(self.name(), "run" | "explain"))
+    }
+
+    /// Takes a word before the cursor.
+    fn pass(&mut self, word: &str) {
+        if let Some(option) = self.value_of.take() {
+            if word == "=" {
+                // bash takes `--output=json` for three words.
+                self.value_of = Some(option);
+            } else if option.get_id() == "profile" {
+                word.clone_into(&mut self.profile);
+            }
+            return;
+        }
+        let dashes = word.bytes().take_while(|b| *b == b'-').count();
+        if word == "-o" || dashes == 2 || (dashes == 1 && !self.runs()) {
+            let short = self.path.iter().flat_map(|c| c.get_arguments()).find(|a| a.get_short().is_some_and(|c| word == format!("-{c}")));
+            let option = short.or_else(|| dialect::find(&self.path, word).ok());
+            self.value_of = option.filter(|a| a.get_action().takes_values() && !word.contains(['=', ':']));
+        } else if let Some(sub) = self.path.last().and_then(|c| c.get_subcommands().find(|s| s.get_name().eq_ignore_ascii_case(word))) {
+            self.path.push(sub);
+        } else if self.takes_cmdlet() {
+            self.cmdlet = Catalogue::built_in().cmdlet(word).cloned();
+            // `exops Get-Mailbox` is `exops run Get-Mailbox`.
+            let run = self.path.first().and_then(|c| c.find_subcommand("run")).filter(|_| self.path.len() == 1 && self.cmdlet.is_some());
+            self.path.extend(run);
+        }
+    }
+
+    /// What an option of ours takes.
+    fn values(&self, option: &Arg) -> Vec<String> {
+        match option.get_id().as_str() {
+            "profile" => Profile::names().unwrap_or_default(),
+            "parameter" => self.cmdlet.iter().flat_map(|c| &c.parameters).filter(|p| !p.common).map(|p| p.name.to_string()).collect(),
+            "thumbprint" | "certificate_thumbprint" => cert::thumbprints(),
+            _ => option.get_possible_values().iter().map(|v| v.get_name().to_owned()).collect(),
+        }
+    }
+
+    /// Commands, options of ours and names of cmdlets.
+    fn own(&self, current: &str) -> Vec<String> {
+        if current.starts_with('-') {
+            let pascal = current.len() > 1 && !current.starts_with("--");
+            let names = dialect::options(&self.path).filter_map(Arg::get_long);
+            return names.map(|long| if pascal { format!("-{}", dialect::pascal(long)) } else { format!("--{long}") }).collect();
+        }
+        let last = self.path.last();
+        let mut found: Vec<String> = last.iter().flat_map(|c| c.get_subcommands()).map(|s| s.get_name().to_owned()).collect();
+        found.extend(last.iter().flat_map(|c| c.get_positionals()).flat_map(|a| self.values(a)));
+        if self.takes_cmdlet() {
+            let (catalogue, rights) = (Catalogue::built_in(), rights(&self.profile));
+            let granted = |c: &&Arc<Cmdlet>| rights.as_ref().is_none_or(|r| r.grant(&c.name).is_some());
+            found.extend(catalogue.cmdlets().filter(granted).map(|c| c.name.to_string()));
+        }
+        found
+    }
+
+    /// Parameters of the cmdlet, and what the one before the cursor takes.
+    fn of_cmdlet(&self, last: &str, current: &str) -> Vec<String> {
+        let Some(cmdlet) = &self.cmdlet else { return Vec::new() };
+        if current.starts_with('-') {
+            let rights = rights(&self.profile);
+            let grant = rights.as_ref().and_then(|r| r.grant(&cmdlet.name));
+            let granted = |p: &&Arc<Parameter>| p.common || rights.is_none() || grant.is_some_and(|g| g.allows(&p.name));
+            return cmdlet.parameters.iter().filter(granted).map(|p| format!("-{}", p.name)).collect();
+        }
+        let parameter = last.strip_prefix('-').and_then(|name| words::parameter(cmdlet, name));
+        let members = parameter.filter(|p| p.kind != ParameterKind::Switch).map(|p| members(p)).unwrap_or_default();
+        // The last item of a list.
+        let before = current.rfind(',').and_then(|at| current.get(..=at)).unwrap_or_default();
+        members.iter().map(|member| format!("{before}{member}")).collect()
+    }
+}
+
+/// The values that a parameter takes: what the catalogue lists, else the members of the enumeration that it is of.
+fn members(parameter: &Parameter) -> Vec<String> {
+    let listed = parameter.validators.iter().find_map(|v| if let Validator::Set(members) = v { Some(members.clone()) } else { None });
+    let name = parameter.type_name.trim_end_matches("[]");
+    let mut kinds = nouns().iter().flat_map(|n| &n.properties).map(|p| &p.kind).filter(|kind| &*kind.name == name);
+    let of_type = || {
+        kinds.find_map(|kind| {
+            if let Form::Enum { members, .. } = &kind.form { Some(members.iter().map(|(m, _)| m.to_string()).collect()) } else { None }
+        })
+    };
+    listed.or_else(of_type).unwrap_or_default()
 }
 
 /// What the profile's application may run; `None` (everything) where that is not known.

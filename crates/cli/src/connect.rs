@@ -25,8 +25,8 @@ pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: 
     let name = profile.unwrap_or_else(|| profile::DEFAULT.to_owned());
     let app_id = app_id(&options)?;
     let saved_endpoint = saved_endpoint(&options)?;
-    // A lab knows its own.
-    let elsewhere = variable("AZURE_TENANT_ID").filter(|_| !options.lab);
+    // A ready file knows its own.
+    let elsewhere = variable("AZURE_TENANT_ID").filter(|_| !matches!(saved_endpoint, SavedEndpoint::Lab { .. }));
     let organization = match (options.organization.clone().or(elsewhere), &saved_endpoint) {
         (Some(organization), _) => organization,
         (None, SavedEndpoint::Lab { data }) => Bootstrap::open(data)?.ready.organization,
@@ -138,8 +138,11 @@ fn credential(options: &Connect) -> Result<(exops_client::Credential, SavedCrede
             let (credential, password) = password::open(&path, password::source(options.certificate_password_file.as_deref())?)?;
             Ok((credential, SavedCredential::File { path, password }))
         }
-        (None, None) => Err(Failure::usage("nothing to sign in with")
-            .hint("--certificate-file-path FILE (PFX or PEM) or --certificate-thumbprint HEX; 'exops cert new' makes a certificate")),
+        (None, None) => Err(match variable("AZURE_CLIENT_SECRET") {
+            Some(_) => Failure::usage("AZURE_CLIENT_SECRET is not used: this program signs in with a certificate only"),
+            None => Failure::usage("nothing to sign in with"),
+        }
+        .hint("--certificate-file-path FILE (PFX or PEM), --certificate-thumbprint HEX, EXOPS_CERTIFICATE or AZURE_CLIENT_CERTIFICATE_PATH; 'exops cert new' makes a certificate")),
     }
 }
 

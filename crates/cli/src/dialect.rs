@@ -116,19 +116,20 @@ pub(crate) fn rewrite(root: &Command, words: Vec<String>) -> Result<(Vec<String>
     Ok((out, notes))
 }
 
-enum Found {
+pub(crate) enum Found {
     Nothing,
     Several(Vec<String>),
 }
 
-fn options<'a>(path: &'a [&'a Command]) -> impl Iterator<Item = &'a Arg> {
+/// Options of the last command, and the global ones of those before it.
+pub(crate) fn options<'a>(path: &[&'a Command]) -> impl Iterator<Item = &'a Arg> {
     let last = path.last().into_iter().flat_map(|c| c.get_arguments());
     let inherited = path.iter().rev().skip(1).flat_map(|c| c.get_arguments().filter(|a| a.is_global_set()));
     last.chain(inherited).filter(|a| a.get_long().is_some())
 }
 
 /// An option by its whole name, else by a unique prefix.
-fn find<'a>(path: &'a [&'a Command], name: &str) -> Result<&'a Arg, Found> {
+pub(crate) fn find<'a>(path: &[&'a Command], name: &str) -> Result<&'a Arg, Found> {
     let wanted = folded(name);
     let names = |a: &Arg| -> Vec<String> {
         let aliases = a.get_all_aliases().unwrap_or_default();
@@ -158,7 +159,8 @@ fn folded(name: &str) -> String {
     name.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect()
 }
 
-fn pascal(long: &str) -> String {
+/// `app-id` as `AppId`.
+pub(crate) fn pascal(long: &str) -> String {
     long.split('-')
         .map(|part| {
             let mut letters = part.chars();

@@ -9,7 +9,7 @@ use exops_runspace::{Fault, FaultKind};
 use serde_json::{Map, Value as Json, json};
 
 use crate::exit::Exit;
-use crate::output::printable;
+use crate::output::{printable, without_tokens};
 
 /// A failure as a person or a program is told.
 #[derive(Debug, Clone, Default)]
@@ -70,12 +70,13 @@ impl Failure {
 
     /// `error: …`, then `hint: …` where there is one.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("error: {}\n", printable(&self.message));
+        let line = |name: &str, text: &str| format!("{name}: {}\n", printable(&without_tokens(text)));
+        let mut text = line("error", &self.message);
         if !self.hint.is_empty() {
-            text += &format!("hint: {}\n", printable(&self.hint));
+            text += &line("hint", &self.hint);
         }
         if let Some(id) = &self.request_id {
-            text += &format!("request id: {}\n", printable(id));
+            text += &line("request id", id);
         }
         text
     }
@@ -85,7 +86,7 @@ impl Failure {
         let mut error = Map::new();
         let mut text = |name: &str, value: &str| {
             if !value.is_empty() {
-                error.insert(name.to_owned(), value.into());
+                error.insert(name.to_owned(), without_tokens(value).into());
             }
         };
         text("code", &self.code);

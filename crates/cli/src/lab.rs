@@ -11,11 +11,14 @@ use serde_json::{Value as Json, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::options::{LabApp, LabAppCreate, LabData, LabSeed, LabUp};
+use crate::options::{LabApp, LabAppCreate, LabData, LabImport, LabSeed, LabUp};
 use crate::output::{Format, printable};
+use crate::profile::file_failure;
 use crate::session::{lab_data, lab_endpoint, read};
 use crate::{asked_to_stop, io_reason, note, print, tell};
 
+/// What `--noun` takes.
+const NOUN_HINT: &str = "--noun takes what stands behind Get- in the cmdlet that was exported, such as Mailbox";
 /// How long `down` waits for the lab to drain.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long a large organisation may take to be filled anew.
@@ -35,7 +38,7 @@ pub(crate) async fn up(options: LabUp) -> Result<Exit, Failure> {
             LabSeed::Standard => Seed::Standard,
             LabSeed::Large => Seed::Large,
         }),
-        ..LabConfig::default()
+        strict: options.strict,
     };
     let running = Lab::start(config).await?;
     let ready = running.ready();
@@ -117,7 +120,7 @@ pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failur
     } else {
         let text = |key: &str| own.get(key).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
         print(&format!(
-            "lab {}  {}  running (process {})\n  organisation  {} ({})\n  data          {}\n  CA            {}\n  started       {}\n  requests      {}\n",
+            "lab {}  {}  running (process {})\n  organisation  {} ({})\n  data          {}\n  CA            {}\n  started       {}\n  requests      {}\n  tokens        {} issued, {} refused by the lever\n",
             ready.version,
             ready.authority,
             ready.pid,
@@ -127,6 +130,8 @@ pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failur
             ready.ca_file.display(),
             text("started"),
             text("requests"),
+            text("tokens_issued"),
+            text("tokens_refused"),
         ))?;
     }
     Ok(Exit::Ok)
@@ -144,6 +149,73 @@ pub(crate) async fn reset(data: &LabData, as_json: bool) -> Result<Exit, Failure
         print(&format!("{organization} holds its {seed} seed again, and its audit log is empty; applications stay registered\n"))?;
     }
     Ok(Exit::Ok)
+}
+
+/// Sends a file to the running lab, which takes every object in it or none.
+pub(crate) async fn import(options: LabImport, as_json: bool) -> Result<Exit, Failure> {
+    let path = &options.file;
+    let file = std::fs::File::open(path).map_err(|e| file_failure("read", path, &e))?;
+    if file.metadata().map_err(|e| file_failure("read", path, &e))?.is_dir() {
+        return Err(file_failure("read", path, &std::io::ErrorKind::IsADirectory.into()));
+    }
+    let found = Found::open(&options.data)?;
+    let mut url = format!("{}/exops-lab/v1/import?dry_run={}", found.endpoint.authority, options.dry_run);
+    if let Some(noun) = &options.noun {
+        if !noun.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Err(Failure::usage(format!("--noun \"{noun}\" is no noun")).hint(NOUN_HINT));
+        }
+        url += &format!("&noun={noun}");
+    }
+    let (status, body) = found.http.upload(&url, &found.bootstrap.token, file).await?;
+    let text = |of: &Json, key: &str| of.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+    match (status, body.get("error")) {
+        (200 | 422, None) => {}
+        (400..=499, Some(error)) => {
+            let hint = if text(error, "code") == "UnknownNoun" {
+                NOUN_HINT
+            } else {
+                "give JSON, CLIXML or CSV that PowerShell or exops wrote; nothing was imported"
+            };
+            let failure = Failure::new(Exit::Usage, format!("{}: {}", path.display(), text(error, "message")));
+            return Err(Failure { code: text(error, "code"), ..failure }.hint(hint));
+        }
+        (_, error) => {
+            let why = error.map_or_else(|| format!("HTTP {status}"), |error| text(error, "message"));
+            return Err(Failure::new(Exit::Unexpected, format!("the lab did not import {}: {why}", path.display()))
+                .hint("nothing was imported; the lab's log says more"));
+        }
+    }
+    if as_json {
+        print(&format!("{body}\n"))?;
+    }
+    let list = |key: &str| body.get(key).and_then(Json::as_array).cloned().unwrap_or_default();
+    for warning in list("warnings") {
+        tell(&format!("warning: {} ({})", printable(&text(&warning, "text")), objects(warning["objects"].as_u64().unwrap_or_default())));
+    }
+    let (refused, count) = (list("refused"), body["refused_count"].as_u64().unwrap_or_default());
+    for one in &refused {
+        tell(&format!("object {} (line {}): {}", one["object"], one["line"], printable(&text(one, "reason"))));
+    }
+    if count > 0 {
+        let more = count - refused.len() as u64;
+        let listed = if more > 0 { format!(" ({more} more than those listed)") } else { String::new() };
+        return Err(Failure::new(
+            Exit::Cmdlet,
+            format!("{} of {} cannot be taken{listed}; nothing was imported", objects(count), path.display()),
+        )
+        .hint("correct them or take them out of the file, and import it again"));
+    }
+    if !as_json {
+        let objects = body.get("objects").and_then(Json::as_object).cloned().unwrap_or_default();
+        let verb = if options.dry_run { "would import" } else { "imported" };
+        let counts: Vec<String> = objects.iter().map(|(noun, count)| format!("{count} {noun}")).collect();
+        print(&format!("{verb} {}\n", counts.join(", ")))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn objects(count: u64) -> String {
+    if count == 1 { "1 object".to_owned() } else { format!("{count} objects") }
 }
 
 /// Asks the running lab to stop and waits until it has.

@@ -9,8 +9,10 @@ mod dialect;
 mod exit;
 mod explain;
 mod failure;
+mod hidden;
 mod host;
 mod lab;
+mod memory;
 mod options;
 mod output;
 mod params;
@@ -38,6 +40,7 @@ use crate::failure::Failure;
 use crate::options::{Cli, Global, Verb};
 
 fn main() -> ExitCode {
+    memory::keep_private();
     let words: Result<Vec<String>, _> = std::env::args_os().map(std::ffi::OsString::into_string).collect();
     let (as_json, result) = match words {
         Ok(words) => dispatch(words),
@@ -110,6 +113,10 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Verb::Lab(options::Lab::Up(options)) => block_on(Threads::Two, lab::up(options)),
         Verb::Lab(options::Lab::Status(options)) => block_on(Threads::One, lab::status(&options.data, wants_json(options.json))),
         Verb::Lab(options::Lab::Reset(options)) => block_on(Threads::One, lab::reset(&options.data, wants_json(options.json))),
+        Verb::Lab(options::Lab::Import(options)) => {
+            let json = wants_json(options.json);
+            block_on(Threads::One, lab::import(options, json))
+        }
         Verb::Lab(options::Lab::Down(data)) => block_on(Threads::One, lab::down(&data)),
         Verb::Lab(options::Lab::App(app)) => block_on(Threads::One, lab::application(app, global.output)),
         Verb::Connect(options) => {

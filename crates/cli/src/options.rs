@@ -86,6 +86,8 @@ pub(crate) enum Lab {
     Status(LabStatus),
     /// Take the running lab's organisation back to its first day; applications stay registered
     Reset(LabStatus),
+    /// Put objects of an export (JSON, CLIXML, CSV) into the running lab's organisation: all or none
+    Import(LabImport),
     /// Stop the running lab
     Down(LabData),
     /// Applications of the running lab
@@ -125,6 +127,9 @@ pub(crate) struct LabUp {
     /// Another host name that the lab answers to
     #[arg(long = "host-alias", value_name = "NAME")]
     pub host_aliases: Vec<String>,
+    /// Refuse client assertions that the real token service lets pass although their standards do not
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// What an organisation holds at first.
@@ -142,6 +147,23 @@ pub(crate) struct LabStatus {
     pub data: LabData,
     #[command(flatten)]
     pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabImport {
+    #[command(flatten)]
+    pub data: LabData,
+    #[command(flatten)]
+    pub json: Json,
+    /// What ConvertTo-Json, Export-Clixml, Export-Csv or exops wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Keep nothing, and say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What the objects are, where they do not say it: what stands behind Get-, such as Mailbox
+    #[arg(long, value_name = "NOUN")]
+    pub noun: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

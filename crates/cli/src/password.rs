@@ -10,9 +10,10 @@ use secrecy::SecretString;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::printable;
 use crate::profile::{PasswordSource, file_failure};
 use crate::session::read;
-use crate::{io_reason, note};
+use crate::{hidden, io_reason, note};
 
 /// Names a file with the password.
 const VARIABLE: &str = "EXOPS_CERTIFICATE_PASSWORD_FILE";
@@ -88,8 +89,7 @@ fn ask(path: &Path) -> Result<SecretString, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(unusable(path, &IdentityError::PasswordNeeded).hint(HOW));
     }
-    rpassword::prompt_password(format!("Password of {}: ", path.display()))
-        .map(SecretString::from)
+    hidden::ask(&format!("Password of {}: ", printable(&path.to_string_lossy())))
         .map_err(|e| Failure::new(Exit::SignIn, format!("the password of {} was not read: {}", path.display(), io_reason(&e))).hint(HOW))
 }
 

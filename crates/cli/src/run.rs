@@ -1,6 +1,8 @@
 //! `exops run`: one cmdlet, its records on standard output and error.
 
 use std::io::{BufWriter, IsTerminal as _, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use exops_catalogue::{Argument, Catalogue, Pipeline, UnknownNames, bind};
@@ -13,7 +15,7 @@ use uuid::Uuid;
 use crate::cmdlet_line::CmdletLine;
 use crate::exit::{Exit, is_not_served};
 use crate::failure::Failure;
-use crate::output::{Format, Output, printable};
+use crate::output::{Format, Output, printable, without_tokens};
 use crate::profile::{self, Profile};
 use crate::progress::Progress;
 use crate::query::{Found, Query};
@@ -25,6 +27,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Part of the id of an error about a question that nobody answered.
 const UNANSWERED: &str = "HostFunctionNotImplemented";
+
+/// A cmdlet runs: the first interrupt is for it, not for the program.
+pub(crate) static STOPS_ITSELF: AtomicBool = AtomicBool::new(false);
 
 /// Runs the cmdlet of a command line.
 pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
@@ -70,6 +75,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
 /// The first Ctrl-C (or SIGTERM) asks the cmdlet to stop; the second ends the program. A thread of its own, because
 /// this one may be held up by a reader of standard output that does not read.
 fn stop_on_interrupt(stop: StopToken) {
+    STOPS_ITSELF.store(true, Ordering::Relaxed);
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
         runtime.block_on(async {
@@ -177,7 +183,7 @@ impl<W: Write> Shown<W> {
             return;
         }
         self.progress.clear();
-        let text = printable(text);
+        let text = printable(&without_tokens(text));
         match (self.as_json, stream) {
             (true, _) => tell(&json!({ stream: text }).to_string()),
             (false, "information") => tell(&text),
@@ -213,7 +219,12 @@ struct Sent {
     cmdlet: String,
     parameters: Vec<String>,
     identity: Option<String>,
+    /// The values without a name are all names of files in the current folder.
+    globbed: bool,
 }
+
+/// What a shell did to `*` and `?`.
+const GLOBBED: &str = "a shell turned * or ? into names of files: quote it, such as '*'";
 
 impl Sent {
     fn of(cmdlet: &str, arguments: &[Argument]) -> Self {
@@ -225,7 +236,11 @@ impl Sent {
             _ => None,
         });
         let cmdlet = Catalogue::built_in().cmdlet(cmdlet).map_or_else(|| cmdlet.to_owned(), |c| c.name.to_string());
-        Self { cmdlet, parameters, identity: identity.map(|v| v.display()) }
+        // A value that follows its parameter's name in a word of its own has no name either.
+        let unnamed = arguments.iter().filter(|a| a.name.is_none()).filter_map(|a| a.value.as_ref()).map(Value::display);
+        let files: Vec<bool> = unnamed.map(|v| !v.contains(['/', '\\']) && Path::new(&v).exists()).collect();
+        let globbed = !files.is_empty() && files.iter().all(|is_file| *is_file);
+        Self { cmdlet, parameters, identity: identity.map(|v| v.display()), globbed }
     }
 
     /// An error record with what to do next, where we know.
@@ -256,6 +271,14 @@ impl Sent {
                         let own = cmdlet.parameters.iter().filter(|p| !p.common).take(12).map(|p| format!("-{}", p.name));
                         failure.hint = format!("some that it has: {}", own.collect::<Vec<_>>().join(" "));
                     }
+                } else if failure.hint.is_empty() {
+                    failure.hint = if self.globbed {
+                        GLOBBED.to_owned()
+                    } else if record.fully_qualified_error_id.starts_with("MissingArgument") {
+                        "a shell turns $true, $false and $null into nothing: quote them, or write -Name:false".to_owned()
+                    } else {
+                        format!("'exops explain {}' shows how it is called; a value with blanks is quoted", self.cmdlet)
+                    };
                 }
             }
             (Exit::Refused, _) if is_not_served(record) => {
@@ -274,7 +297,7 @@ impl Sent {
             }
             (Exit::Cmdlet, _) if failure.hint.is_empty() => {
                 let shown = self.identity.as_deref().unwrap_or_default();
-                failure.hint = advice(record, shown);
+                failure.hint = if self.globbed { GLOBBED.to_owned() } else { advice(record, shown) };
                 if failure.target.is_empty() && !failure.hint.is_empty() {
                     failure.target = shown.to_owned();
                 }

@@ -6,6 +6,9 @@ pub const EXCHANGE_RESOURCE: &str = "https://outlook.office365.com";
 /// Audience of tokens for the worldwide cloud's Graph.
 pub const GRAPH_RESOURCE: &str = "https://graph.microsoft.com";
 
+/// Ends of the names of the clouds' Exchange hosts: what leads from one of them to another may be followed.
+pub(crate) const CLOUD: [&str; 4] = ["outlook.com", "office365.com", "office365.us", "partner.outlook.cn"];
+
 /// Where one organisation is reached, and what is trusted there. URLs have no trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {

@@ -12,11 +12,22 @@ use crate::Endpoint;
 /// Longest answer that is read, in bytes.
 const BODY_LIMIT: usize = 64 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a file may be under way and be worked on.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Header that marks a lab's answers.
 const LAB_HEADER: &str = "x-exops-lab";
 
 /// The code of faults about a connection that was cut after the request went out.
 pub(crate) const CONNECTION_LOST: &str = "ConnectionLost";
+
+/// The code of faults about a host on which nobody listens.
+pub(crate) const CONNECTION_REFUSED: &str = "ConnectionRefused";
+
+/// The code of faults about a network that leads nowhere.
+pub(crate) const NO_ROUTE: &str = "Unreachable";
+
+/// The code of faults about a far end that takes too long.
+pub(crate) const TIMEOUT: &str = "Timeout";
 
 /// The code of faults about the lab's mark.
 pub const LAB_MARK: &str = "LabMark";
@@ -109,7 +120,32 @@ impl Http {
         Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
     }
 
-    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Answer, Lost> {
+    /// Sends a file as a body, part by part, to a service that answers in JSON: status and body, `Null` where the body is no
+    /// JSON.
+    ///
+    /// # Errors
+    /// No usable answer.
+    pub async fn upload(&self, url: &str, bearer: &SecretString, file: std::fs::File) -> Result<(u16, serde_json::Value), Fault> {
+        let authorization = SecretString::from(format!("Bearer {}", bearer.expose_secret()));
+        let request = Request {
+            method: http::Method::POST,
+            url,
+            headers: vec![("Accept", "application/json".to_owned()), ("Content-Type", "application/octet-stream".to_owned())],
+            authorization: Some(authorization.expose_secret()),
+            body: Vec::new(),
+            timeout: UPLOAD_TIMEOUT,
+        };
+        let answer = self.send_body(request, tokio::fs::File::from_std(file).into()).await.map_err(|lost| lost.fault)?;
+        Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
+    }
+
+    pub(crate) async fn send(&self, mut request: Request<'_>) -> Result<Answer, Lost> {
+        let body = std::mem::take(&mut request.body);
+        self.send_body(request, body.into()).await
+    }
+
+    /// Sends a request with that body instead of its own.
+    async fn send_body(&self, request: Request<'_>, body: reqwest::Body) -> Result<Answer, Lost> {
         let url = request.url;
         let mut builder = self.client.request(request.method, url).timeout(request.timeout);
         for (name, value) in request.headers {
@@ -123,7 +159,7 @@ impl Http {
             value.set_sensitive(true);
             builder = builder.header(http::header::AUTHORIZATION, value);
         }
-        let mut response = builder.body(request.body).send().await.map_err(|e| self.lost(&e, url))?;
+        let mut response = builder.body(body).send().await.map_err(|e| self.lost(&e, url))?;
         let status = response.status().as_u16();
         let headers: Vec<(String, String)> =
             response.headers().iter().map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
@@ -170,12 +206,12 @@ impl Http {
             match cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
                 Some(std::io::ErrorKind::ConnectionRefused) if self.is_lab => {
                     return fault(format!("no lab answers at {place} (connection refused)"))
-                        .with_code("ConnectionRefused")
+                        .with_code(CONNECTION_REFUSED)
                         .with_hint("start it with 'exops lab up', with the --data it had; 'exops lab status' shows whether one runs");
                 }
                 Some(std::io::ErrorKind::ConnectionRefused) => {
                     return fault(format!("{place} refused the connection"))
-                        .with_code("ConnectionRefused")
+                        .with_code(CONNECTION_REFUSED)
                         .with_hint("check host and port; for a lab, start it with 'exops lab up'");
                 }
                 _ => {}
@@ -184,12 +220,12 @@ impl Http {
         let reason = innermost(error);
         if error.is_timeout() {
             return fault(format!("no answer from {place} in time"))
-                .with_code("Timeout")
+                .with_code(TIMEOUT)
                 .with_hint("check the network and any proxy, then try again");
         }
         if error.is_connect() {
             return fault(format!("{place} is not reached: {reason}"))
-                .with_code("Unreachable")
+                .with_code(NO_ROUTE)
                 .with_hint("check the host name, the network and any firewall");
         }
         fault(format!("the connection to {place} was lost: {reason}")).with_code(CONNECTION_LOST).with_hint("try again")
@@ -248,11 +284,15 @@ fn clock() -> String {
 pub(crate) fn clock_error(answer: &Answer, url: &str) -> Option<String> {
     /// An answer is under way for less.
     const TOLERANCE: i64 = 90;
-    let date = jiff::fmt::rfc2822::parse(answer.header("Date")?).ok()?;
-    let ahead = jiff::Timestamp::now().as_second().saturating_sub(date.timestamp().as_second());
+    let ahead = jiff::Timestamp::now().as_second().saturating_sub(date(answer)?);
     let side = if ahead < 0 { "behind" } else { "ahead of" };
     let minutes = ahead.unsigned_abs().saturating_add(30) / 60;
     (ahead.abs() > TOLERANCE).then(|| format!("this machine's clock is {minutes} minutes {side} {}: set it", place(url)))
+}
+
+/// The far end's time (`Date`), in unix seconds.
+pub(crate) fn date(answer: &Answer) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(answer.header("Date")?).ok().map(|date| date.timestamp().as_second())
 }
 
 /// Scheme, host and port of a URL.

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod credential;
+mod diagnosis;
 mod endpoint;
 mod graph;
 mod http;
@@ -24,6 +25,6 @@ pub use endpoint::{EXCHANGE_RESOURCE, Endpoint, GRAPH_RESOURCE};
 pub use graph::{GraphSetup, NewApplication, RegisteredApplication, RegisteredCertificate};
 pub use http::{Http, LAB_MARK};
 pub use raw::{RawCall, RawFailure};
-pub use remote_powershell::RemotePowerShellConnection;
+pub use remote_powershell::{AttachedPipeline, RemotePowerShellConnection, SessionOptions};
 pub use rest::RestConnection;
 pub use token::{Token, TokenClaims, TokenSource};

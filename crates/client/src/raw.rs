@@ -10,8 +10,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use crate::diagnosis::{missing_role, unaccepted};
 use crate::http::{Request, place};
-use crate::rest::{missing_role, no_permission};
 use crate::{EXCHANGE_RESOURCE, GRAPH_RESOURCE, Http, TokenSource};
 
 /// As long as a cmdlet may take.
@@ -171,7 +171,8 @@ impl RawCall {
         let message = &error.record.message;
         Err(match error.status {
             401 if self.is_admin_api() => {
-                no_permission(fault(FaultKind::SignIn, format!("{place} does not accept the token: {message}")), &token).into()
+                let fault = fault(FaultKind::SignIn, format!("{place} does not accept the token: {message}"));
+                unaccepted(fault, &answer, &self.url, &token, tokens.endpoint()).into()
             }
             401 => fault(FaultKind::SignIn, format!("{place} does not accept the token: {message}"))
                 .with_hint("the application needs app roles of Graph; a lab's Graph takes no application's token")

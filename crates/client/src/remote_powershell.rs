@@ -2,22 +2,61 @@
 
 mod driver;
 mod exchange;
+mod keys;
+mod outcome;
+mod prompts;
+mod redirect;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use exops_catalogue::{Catalogue, Stage};
 use exops_policy::Caller;
-use exops_psrp::{Argument, Command, PipelineRequest};
+use exops_psrp::{Argument, Command, HostInfo, PipelineRequest};
+use exops_remoting::client::{ClientConfig, ClientSession};
 use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Invocation, RecordStream, Runspace, ended};
 use futures_util::stream;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use self::driver::{Order, Started};
-use self::exchange::Exchanger;
+use self::exchange::{Exchanger, OPERATION};
 use crate::{Http, TokenSource, arguments};
 
 /// Records that may wait for the consumer; then the far end is not asked for more.
 const WAITING_RECORDS: usize = 64;
+
+/// What to ask of the far end when a session is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Compressed streams (XPRESS); the far end may go on without. When a session is attached to: whether it has them.
+    pub compression: bool,
+    /// Fewest and most runspaces; the far end may give fewer.
+    pub runspaces: (i32, i32),
+    /// How long the session may be idle before the far end closes it; `None` leaves it to the far end.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Default for SessionOptions {
+    /// One runspace, nothing compressed.
+    fn default() -> Self {
+        Self { compression: false, runspaces: (1, 1), idle_timeout: None }
+    }
+}
+
+/// A pipeline of a session that was attached to.
+pub struct AttachedPipeline {
+    /// Its id.
+    pub id: Uuid,
+    /// Its records, from the first that nobody fetched before.
+    pub records: RecordStream,
+}
+
+impl std::fmt::Debug for AttachedPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AttachedPipeline").field("id", &self.id).finish_non_exhaustive()
+    }
+}
 
 /// Runs cmdlets in a remote runspace pool (WS-Management and PSRP). Cheap to clone; clones share the pool.
 ///
@@ -28,15 +67,86 @@ pub struct RemotePowerShellConnection(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     exchanger: Exchanger,
+    options: SessionOptions,
     /// Orders to the task, once there is one.
-    orders: Mutex<Option<mpsc::UnboundedSender<Order>>>,
+    orders: Mutex<Option<Task>>,
+}
+
+#[derive(Debug)]
+struct Task {
+    orders: mpsc::UnboundedSender<Order>,
+    shell: Uuid,
 }
 
 impl RemotePowerShellConnection {
     /// A connection; nothing is sent before the first cmdlet.
     #[must_use]
     pub fn new(http: Http, tokens: TokenSource) -> Self {
-        Self(Arc::new(Inner { exchanger: Exchanger::new(http, tokens), orders: Mutex::new(None) }))
+        Self::with_options(http, tokens, SessionOptions::default())
+    }
+
+    /// As [`new`](Self::new), with wishes about the session.
+    #[must_use]
+    pub fn with_options(http: Http, tokens: TokenSource, options: SessionOptions) -> Self {
+        Self(Arc::new(Inner { exchanger: Exchanger::new(http, tokens), options, orders: Mutex::new(None) }))
+    }
+
+    /// Leaves the open session without ending it: the far end keeps it for that idle time-out, or its own, and runs its
+    /// pipelines on as far as it may keep their output. What arrived before is still delivered; then streams of pipelines
+    /// that go on end with an unknown outcome, whose code is `SessionLeft`. Gives the id with which any process of the same
+    /// caller [`attach`](Self::attach)es to it. The next cmdlet of this connection opens another session.
+    ///
+    /// # Errors
+    /// When no session is open, or the far end does not let it go.
+    pub async fn leave(&self, idle_timeout: Option<Duration>) -> Result<Uuid, Fault> {
+        let none = || Fault::new(FaultKind::Unreachable, "there is no open remote PowerShell session to leave");
+        let (done, left) = oneshot::channel();
+        let shell = {
+            let orders = self.0.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let task = orders.as_ref().ok_or_else(none)?;
+            task.orders.send(Order::Leave(idle_timeout, done)).map_err(|_| none())?;
+            task.shell
+        };
+        left.await.map_err(|_| none())??;
+        Ok(shell)
+    }
+
+    /// Takes over a session that was [left](Self::leave), with all its pipelines; further cmdlets run in it.
+    ///
+    /// # Errors
+    /// When this connection has a session already, there is no such session, or somebody else is connected to it.
+    pub async fn attach(&self, shell: Uuid) -> Result<Vec<AttachedPipeline>, Fault> {
+        let (finding, found) = oneshot::channel();
+        {
+            let mut orders = self.0.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if orders.as_ref().is_some_and(|task| !task.orders.is_closed()) {
+                return Err(Fault::new(FaultKind::Internal, "this connection has a session: attach with another one"));
+            }
+            let session = ClientSession::attach(self.config(shell), Box::new(Uuid::new_v4));
+            *orders = Some(self.spawn(shell, session, Some(finding)));
+        }
+        let gone = |_| Fault::new(FaultKind::Unreachable, "the remote PowerShell session ended");
+        let pipelines = found.await.map_err(gone)??;
+        Ok(pipelines.into_iter().map(|(id, receiver)| AttachedPipeline { id, records: records(receiver) }).collect())
+    }
+
+    fn config(&self, shell: Uuid) -> ClientConfig {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let SessionOptions { compression, runspaces, idle_timeout } = self.0.options;
+        ClientConfig {
+            operation_timeout: milliseconds(OPERATION),
+            idle_timeout: idle_timeout.map(milliseconds),
+            compression,
+            runspaces,
+            host: HostInfo::INTERACTIVE,
+            ..ClientConfig::new(self.0.exchanger.url(), shell, Uuid::new_v4())
+        }
+    }
+
+    fn spawn(&self, shell: Uuid, session: ClientSession, finding: Option<oneshot::Sender<Result<driver::Found, Fault>>>) -> Task {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(driver::drive(self.0.exchanger.clone(), session, receiver, finding));
+        Task { orders, shell }
     }
 
     /// Hands an order to the task; starts one where none runs.
@@ -44,16 +154,16 @@ impl RemotePowerShellConnection {
         let mut orders = self.0.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let refused = match orders.as_ref() {
             None => order,
-            Some(sender) => match sender.send(order) {
+            Some(task) => match task.orders.send(order) {
                 Ok(()) => return,
                 // The task ended with its session: the next cmdlet opens another.
                 Err(returned) => returned.0,
             },
         };
-        let (sender, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(driver::drive(self.0.exchanger.clone(), receiver));
-        if sender.send(refused).is_ok() {
-            *orders = Some(sender);
+        let shell = Uuid::new_v4();
+        let task = self.spawn(shell, ClientSession::new(self.config(shell), Box::new(Uuid::new_v4)), None);
+        if task.orders.send(refused).is_ok() {
+            *orders = Some(task);
         }
     }
 }
@@ -80,31 +190,35 @@ impl Runspace for RemotePowerShellConnection {
             steps: sender,
         };
         self.order(Order::Start(Box::new(started)));
-        let records = stream::unfold((receiver, false), |(mut receiver, over)| async move {
-            if over {
-                return None;
-            }
-            let step = receiver.recv().await.unwrap_or_else(|| {
-                exops_runspace::Step::Ended(Ended::Unreachable(Fault::new(FaultKind::Internal, "the task of the session ended early")))
-            });
-            let over = matches!(step, exops_runspace::Step::Ended(_));
-            Some((step, (receiver, over)))
-        });
-        arguments::with_local_stages(Box::pin(records), &invocation)
+        arguments::with_local_stages(records(receiver), &invocation)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let sender = self.0.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let task = self.0.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             let (done, closed) = oneshot::channel();
-            if let Some(sender) = sender
-                && sender.send(Order::Close(done)).is_ok()
+            if let Some(task) = task
+                && task.orders.send(Order::Close(done)).is_ok()
             {
                 // An error means that the session had ended already.
                 let _ = closed.await;
             }
         })
     }
+}
+
+/// What a task sends of one pipeline, until its end.
+fn records(receiver: mpsc::Receiver<exops_runspace::Step>) -> RecordStream {
+    Box::pin(stream::unfold((receiver, false), |(mut receiver, over)| async move {
+        if over {
+            return None;
+        }
+        let step = receiver.recv().await.unwrap_or_else(|| {
+            exops_runspace::Step::Ended(Ended::Unreachable(Fault::new(FaultKind::Internal, "the task of the session ended early")))
+        });
+        let over = matches!(step, exops_runspace::Step::Ended(_));
+        Some((step, (receiver, over)))
+    }))
 }
 
 /// The command of a stage as it travels: bound ones by canonical names, others as they were written.

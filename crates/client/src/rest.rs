@@ -16,6 +16,8 @@ use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::arguments::{self, MORE_RESULTS, ResultSize};
+use crate::diagnosis::{missing_role, unaccepted};
+use crate::endpoint::CLOUD;
 use crate::http::{Answer, CONNECTION_LOST, Cookies, Lost, Request, place};
 use crate::{Http, Token, TokenSource};
 
@@ -28,7 +30,7 @@ const TRIES: u32 = 4;
 /// First wait between tries; doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Longest wait that a far end may ask for before the call ends as throttled.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Most pages of one result.
 const PAGES: usize = 100_000;
 
@@ -217,7 +219,7 @@ impl Run {
             Some(_) if self.pages >= PAGES => {
                 self.queue.push_back(Step::Ended(protocol(format!("the result has more than {PAGES} pages")).into()))
             }
-            Some(next) => match link::follow(&next, url, &["outlook.com", "office365.com", "office365.us", "partner.outlook.cn"]) {
+            Some(next) => match link::follow(&next, url, &CLOUD) {
                 Ok(next) => self.next = Next::Page(next),
                 Err(e) => self.queue.push_back(Step::Ended(protocol(e.to_string()).into())),
             },
@@ -351,9 +353,12 @@ impl Run {
         };
         let back_off = FIRST_WAIT * 2u32.pow(tries - 1);
         Trouble::End(match error.status {
-            401 => Ended::SignIn(no_permission(
+            401 => Ended::SignIn(unaccepted(
                 fault(FaultKind::SignIn, format!("{} does not accept the token: {}", place(url), record.message)),
+                answer,
+                url,
                 token,
+                self.connection.tokens.endpoint(),
             )),
             403 => {
                 record.recommended_action = Some(missing_role(token).into());
@@ -420,32 +425,4 @@ fn partial_error(cmdlet: &str, text: &str) -> ErrorRecord {
     let mut record = ErrorRecord::new("System.Exception", text, ErrorCategory::NotSpecified, "Write-ErrorMessage");
     record.activity = cmdlet.into();
     record
-}
-
-/// Adds what is missing to the fault of a token that is not accepted.
-pub(crate) fn no_permission(mut fault: Fault, token: &Token) -> Fault {
-    let claims = token.claims();
-    fault.hint = if claims.app_roles.is_empty() {
-        format!(
-            "application {} has no app role in this tenant: grant it {} (a lab: exops lab app create --app-role …; Entra: API permissions, admin consent)",
-            claims.app_id,
-            exops_policy::EXCHANGE_MANAGE_AS_APP
-        )
-    } else {
-        "connect again; if it stays, check that endpoint and authority belong to the same organisation".to_owned()
-    };
-    fault
-}
-
-/// The template id that every app-only token carries and that is no role.
-const NO_ROLE: Uuid = Uuid::from_u128(0x0997_a1d0_0d1d_4acb_b408_d5ca_7312_1e90);
-
-/// What to do about a 403.
-pub(crate) fn missing_role(token: &Token) -> String {
-    let claims = token.claims();
-    if claims.directory_roles.iter().all(|role| *role == NO_ROLE) {
-        format!("application {} has no directory role: assign it one such as Exchange Administrator, then connect again", claims.app_id)
-    } else {
-        format!("no role of application {} grants this command; 'exops status' shows its roles", claims.app_id)
-    }
 }

@@ -41,6 +41,12 @@ pub struct TokenClaims {
     pub app_roles: Vec<String>,
     /// Directory roles (`wids`).
     pub directory_roles: Vec<Uuid>,
+    /// The service that it is for (`aud`).
+    pub audience: String,
+    /// When its life begins (`nbf`), in unix seconds by the token service's clock.
+    pub not_before: i64,
+    /// When its life ends (`exp`), in unix seconds by the token service's clock; 0 where it does not say.
+    pub expires: i64,
     /// The lab's mark.
     pub is_lab: bool,
 }
@@ -237,6 +243,12 @@ fn read_claims(token: &str) -> Option<TokenClaims> {
         #[serde(default)]
         wids: Vec<Uuid>,
         #[serde(default)]
+        aud: serde_json::Value,
+        #[serde(default)]
+        nbf: i64,
+        #[serde(default)]
+        exp: i64,
+        #[serde(default)]
         exops_lab: bool,
     }
     let payload = token.split('.').nth(1).filter(|_| token.len() <= LONGEST_TOKEN)?;
@@ -248,6 +260,9 @@ fn read_claims(token: &str) -> Option<TokenClaims> {
         display_name: wire.app_displayname,
         app_roles: wire.roles,
         directory_roles: wire.wids,
+        audience: wire.aud.as_str().unwrap_or("several services").chars().take(200).collect(),
+        not_before: wire.nbf,
+        expires: wire.exp,
         is_lab: wire.exops_lab,
     })
 }
@@ -314,9 +329,11 @@ fn refusal(answer: &Answer, url: &str, endpoint: &Endpoint, app_id: Uuid) -> Fau
             fault.code = (*own_code).to_owned();
         }
     }
-    if code == ASSERTION_TIME
+    // A certificate that is good by this clock and not by the service's is no certificate that is over.
+    if (code == ASSERTION_TIME || fault.code == crate::CERTIFICATE_EXPIRED)
         && let Some(hint) = clock_error(answer, url)
     {
+        fault.code = format!("AADSTS{code}");
         fault.hint = hint;
     }
     fault.request_id = wire.trace_id.filter(|id| id.len() <= 64);

@@ -28,6 +28,7 @@ name; text. All but the first are marked `assumed`. Statements of facts.txt:
     variant PARAMETER VALUE = JSON  what a parameter without a property sets for one of its values; null gives defaults back
     unique|shared KIND PROPERTIES   what finds an object; unique values belong to one object only
     index PROPERTIES                properties kept in the index; on a view, for all nouns that are listed under it
+    (properties that may stand in a filter of the reading cmdlet and that it does not show are added, marked `unseen`)
     kind PROPERTY TYPE              the type of a property that was not recorded (still marked `assumed`)
     rename OLD NEW, drop NAMES, add NAMES    corrections of a property list (`NAME:own` drops it behind the base only)
 """
@@ -126,6 +127,10 @@ def main():
                 if not entry["wildcards"]:
                     plain.add(name.lower())
         lower = {name.lower() for name in may_filter}
+        shown = {name.lower() for name in properties}
+        for name in sorted(may_filter):
+            if name.lower() not in shown and name not in noun["drop"]:
+                properties[name] = {"unseen": True}
         nouns.append(f"\nnoun {noun['name']}")
         nouns += noun["lines"]
         for name, observed in properties.items():
@@ -144,7 +149,9 @@ def main():
                     kind = "TextList"
                 if shape in ("null", "") and "json" in observed and kind == "Bool":
                     kind = "Bool?"
-            if name not in noun["kind"]:
+            if "unseen" in observed:
+                flags.append("unseen")
+            elif name not in noun["kind"]:
                 elsewhere.setdefault(name.lower(), kind)
             if kind == "DateTime" and name.endswith("UTC"):
                 kind = "DateTimeUtc"

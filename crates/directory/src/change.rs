@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use exops_audit::{Change as Changed, Ending, IntentId, Outcome};
 use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::{Choice, Confirm, Ended};
-use exops_store::{Change, Listing, Object, StoreError};
+use exops_store::{Fate, Listing, Object, Rework, StoreError};
 use serde_json::Value as Json;
 
 use crate::addresses;
 use crate::edit::Edit;
 use crate::errors::Origin;
+use crate::mailbox::check_name;
 use crate::nouns::{Noun, Property, Variant};
 use crate::organization::{Entity, Organization};
 use crate::output::Flow;
-use crate::references::Accepts;
+use crate::references::{Accepts, holding, rename, renamed};
+use crate::seed::escape_dn;
 use crate::values::to_text;
 use crate::{Directory, Run};
 
@@ -24,6 +26,9 @@ const DOMAINS: u32 = 10_000;
 const INACTIVE: &str = "InactiveMailbox";
 /// Parameters that set nothing: the one above, and the one that leaves out a check which only changes of members have.
 const NO_PROPERTY: [&str; 2] = [INACTIVE, "BypassSecurityGroupManagerCheck"];
+
+/// Properties that change the list of addresses.
+const ADDRESSES: [&str; 3] = ["EmailAddresses", "WindowsEmailAddress", "PrimarySmtpAddress"];
 
 /// An accepted domain.
 pub(crate) struct Domain {
@@ -97,7 +102,11 @@ impl Run {
             identity,
             origin: self.origin().clone(),
         };
-        match self.store().change_object(entity.id, self.directory.index(), move |object| transaction.decide(object.as_ref())).await {
+        // Only a new name touches those that refer to the object.
+        let renames = transaction.assignments.iter().any(|a| a.sets("Name"));
+        let holding = if renames { holding(self.organization().text(&entity, "Name")) } else { (Vec::new(), String::new()) };
+        let decide = move |object: Option<Object>, holders: Vec<Object>| transaction.decide(object.as_ref(), &holders);
+        match self.store().change_referenced(entity.id, holding, self.directory.index(), decide).await {
             Ok(Done::Changed) => Ok(()),
             Ok(Done::Unchanged(name)) => {
                 let text = format!("The command completed successfully but no settings of '{name}' have been modified.");
@@ -148,7 +157,7 @@ impl Run {
 
     /// The accepted domains, folded, when addresses are being set.
     async fn accepted_domains(&self, assignments: &[Assignment]) -> Flow<Vec<String>> {
-        if !assignments.iter().any(|a| a.sets("EmailAddresses") || a.sets("WindowsEmailAddress")) {
+        if !assignments.iter().any(|a| ADDRESSES.iter().any(|name| a.sets(name))) {
             return Ok(Vec::new());
         }
         Ok(self.domains().await?.into_iter().map(|domain| domain.name).collect())
@@ -174,7 +183,7 @@ impl Run {
         };
         match kind {
             "proxy" => self.origin().proxy_taken(&addresses::prefixed(value), &owner),
-            "canonical" | "dn" => self.origin().validation(format!("The name of \"{owner}\" is the same. Choose another name.")),
+            "canonical" | "dn" => self.origin().exists(&owner),
             _ => self.origin().validation(format!("The {kind} \"{value}\" is already being used by \"{owner}\". Choose another one.")),
         }
     }
@@ -304,6 +313,17 @@ fn items(list: &Json) -> &[Json] {
     list.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// A DN with another name in front.
+fn renamed_dn(dn: &str, name: &str) -> String {
+    let mut escaped = false;
+    let comma = dn.find(|c| {
+        let ends = c == ',' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    format!("CN={}{}", escape_dn(name), comma.and_then(|at| dn.get(at..)).unwrap_or_default())
+}
+
 /// The directory keeps times in whole seconds.
 pub(crate) fn seconds(milliseconds: i64) -> Json {
     (milliseconds.div_euclid(1000) * 1000).into()
@@ -332,7 +352,7 @@ struct Transaction {
 
 impl Transaction {
     /// Sees the object as it is in the transaction: what was resolved before may have changed since.
-    fn decide(self, object: Option<&Object>) -> Change<Done> {
+    fn decide(self, object: Option<&Object>, holders: &[Object]) -> Rework<Done> {
         let read = object.map(Entity::read).transpose().map_err(|e| self.origin.storage(&e));
         let mut entity = match read {
             Ok(Some(entity)) if entity.noun.name == self.noun.name => entity,
@@ -342,7 +362,7 @@ impl Transaction {
         let organization = &self.directory.0.organization;
         let name = organization.canonical_name(&entity);
         if !self.in_scope(&entity) {
-            return self.rejected(&name, self.origin.out_of_scope(&name));
+            return self.rejected(&name, self.origin.out_of_scope(&self.noun.name, &name));
         }
         let before = entity.clone();
         for assignment in &self.assignments {
@@ -351,19 +371,34 @@ impl Transaction {
             }
         }
         self.follow_hold(&before, &mut entity);
+        let (old, new) = (organization.text(&before, "Name"), organization.text(&entity, "Name").to_owned());
+        let mut refer = Vec::new();
+        if *old != *new {
+            refer = match renamed(organization, holders, old, Some(&new)) {
+                Ok(rows) => rows,
+                Err(error) => return self.rejected(&name, self.origin.storage(&error)),
+            };
+            rename(&mut entity, old, Some(&new));
+            let unit = organization.text(&before, "DistinguishedName");
+            put(&mut entity, "DistinguishedName", Some(renamed_dn(unit, &new).into()));
+        }
         let changes = changes(organization, self.noun, &before, &entity);
         if let Some(text) = self.disorder(&entity) {
             return self.rejected(&name, self.origin.validation(text));
         }
         if !self.in_scope(&entity) {
-            return self.rejected(&name, self.origin.out_of_scope(&name));
+            return self.rejected(&name, self.origin.out_of_scope(&self.noun.name, &name));
         }
         if changes.is_empty() {
-            return Change { object: None, outcome: self.outcome(Ending::Succeeded, &name, changes), answer: Done::Unchanged(name) };
+            let outcome = self.outcome(Ending::Succeeded, &name, changes);
+            return Rework { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Unchanged(name) };
         }
         put(&mut entity, "WhenChanged", Some(seconds(self.origin.time)));
         match organization.rows(&entity) {
-            Ok(rows) => Change { object: Some(rows), outcome: self.outcome(Ending::Succeeded, &name, changes), answer: Done::Changed },
+            Ok(row) => {
+                let outcome = self.outcome(Ending::Succeeded, &name, changes);
+                Rework { fate: Fate::Changed(Box::new(row)), holders: refer, outcome, answer: Done::Changed }
+            }
             Err(error) => self.rejected(&name, self.origin.storage(&error)),
         }
     }
@@ -389,10 +424,16 @@ impl Transaction {
                 let new = addresses::amend(&texts(items(&old)), &texts(add), &texts(remove)).map_err(invalid)?;
                 self.set_addresses(entity, &old, new)
             }
-            ("WindowsEmailAddress", Edit::Replace(Json::String(primary))) => {
+            ("WindowsEmailAddress" | "PrimarySmtpAddress", Edit::Replace(Json::String(primary))) => {
                 let old = self.directory.0.organization.stored(entity, self.noun, "EmailAddresses").clone();
                 let new = addresses::promote(&texts(items(&old)), primary);
                 self.set_addresses(entity, &old, new)
+            }
+            ("Name", Edit::Replace(new)) => {
+                let name = new.as_str().unwrap_or_default().trim();
+                check_name(name).map_err(invalid)?;
+                put(entity, "Name", Some(name.into()));
+                Ok(())
             }
             ("Alias", Edit::Replace(Json::String(alias))) if !is_alias(alias) => Err(invalid(format!(
                 "The value \"{alias}\" of the property Alias is not valid: it may have letters, digits and !#$%&'*+-/=?^_`{{|}}~, and dots \
@@ -464,9 +505,9 @@ impl Transaction {
         outcome(self.intent, &self.origin, ending, object, changes)
     }
 
-    fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Change<Done> {
+    fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Rework<Done> {
         let object = if object.is_empty() { &self.identity } else { object };
         let outcome = self.outcome(Ending::Failed(record.message.to_string()), object, Vec::new());
-        Change { object: None, outcome, answer: Done::Rejected(record) }
+        Rework { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Rejected(record) }
     }
 }

@@ -22,6 +22,7 @@ const NOT_FOUND: &str = "Microsoft.Exchange.Configuration.Tasks.ManagementObject
 const AMBIGUOUS: &str = "Microsoft.Exchange.Configuration.Tasks.ManagementObjectAmbiguousException";
 const TRANSFORMATION: &str = "System.Management.Automation.ParameterBindingArgumentTransformationException";
 const VALIDATION: &str = "Microsoft.Exchange.Data.DataValidationException";
+const EXISTS: &str = "Microsoft.Exchange.Data.Directory.ADObjectAlreadyExistsException";
 const PROXY_TAKEN: &str = "Microsoft.Exchange.Data.ProxyAddressExistsException";
 const FOREIGN_DOMAIN: &str = "Microsoft.Exchange.Configuration.ObjectModel.NotAcceptedDomainException";
 const UNASKED: &str = "System.Management.Automation.Host.HostException";
@@ -31,7 +32,7 @@ const MEMBER_NOT_FOUND: &str = "Microsoft.Exchange.Management.RecipientTasks.Mem
 const NOT_A_MANAGER: &str = "Microsoft.Exchange.Management.RecipientTasks.OperationRequiresGroupManagerException";
 const NOT_A_PRINCIPAL: &str = "Microsoft.Exchange.Configuration.Tasks.RecipientTaskException";
 const STORAGE: &str = "Microsoft.Exchange.Data.Directory.ADTransientException";
-const LOCALIZED: &str = "Microsoft.Exchange.Data.Common.LocalizedException";
+const STOPPED_BY_PREFERENCE: &str = "System.Management.Automation.ActionPreferenceStopException";
 
 impl Origin {
     /// An identity that leads to nothing, or to nothing of the right kind.
@@ -61,6 +62,12 @@ impl Origin {
     /// Values that do not go together on one object.
     pub(crate) fn validation(&self, text: String) -> Box<ErrorRecord> {
         self.task_error(VALIDATION, text, ErrorCategory::InvalidData, None)
+    }
+
+    /// A name that another object of the same organisational unit has.
+    pub(crate) fn exists(&self, object: &str) -> Box<ErrorRecord> {
+        let text = format!("The object \"{object}\" already exists on '{}'. Choose another name.", self.server);
+        self.task_error(EXISTS, text, ErrorCategory::NotSpecified, None)
     }
 
     /// An address that another object of the organisation has.
@@ -135,8 +142,25 @@ impl Origin {
     }
 
     /// An object that the caller may not change.
-    pub(crate) fn out_of_scope(&self, name: &str) -> Box<ErrorRecord> {
-        self.denied(format!("'{name}' isn't within your current write scopes. Can't perform the requested operation on it."))
+    pub(crate) fn out_of_scope(&self, kind: &str, name: &str) -> Box<ErrorRecord> {
+        let text = format!(
+            "The operation on {} \"{name}\" failed because it's out of the current user's write scope. The object must be within the \
+             scope before and after the operation.",
+            kind.to_lowercase()
+        );
+        self.task_error("System.InvalidOperationException", text, ErrorCategory::PermissionDenied, None)
+    }
+
+    /// A warning where `-WarningAction Stop` makes it the end.
+    pub(crate) fn warned(&self, warning: &str) -> Box<ErrorRecord> {
+        let text = format!(
+            "The running command stopped because the preference variable \"WarningPreference\" or common parameter is set to Stop: {warning}"
+        );
+        let id = format!("ActionPreferenceStop,{}", self.task);
+        Box::new(ErrorRecord {
+            activity: self.cmdlet.as_str().into(),
+            ..ErrorRecord::new(STOPPED_BY_PREFERENCE, text, ErrorCategory::OperationStopped, &id)
+        })
     }
 
     /// The time that the caller gave is over.
@@ -176,11 +200,11 @@ impl Origin {
             self.task
         );
         let mut record = Box::new(ErrorRecord::new(exception, text, category, &id));
-        if exception.starts_with("Microsoft.Exchange.") {
-            record.exception_types.insert(1, LOCALIZED.into());
-        }
         record.activity = self.cmdlet.as_str().into();
-        record.string_id = Some(string_id.map_or_else(|| format!("Ex{:06X}", key & 0xFF_FFFF), str::to_owned).into());
+        // Exceptions that are not Exchange's own have none.
+        if exception.starts_with("Microsoft.Exchange.") {
+            record.string_id = Some(string_id.map_or_else(|| format!("Ex{:06X}", key & 0xFF_FFFF), str::to_owned).into());
+        }
         record
     }
 }

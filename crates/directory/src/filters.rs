@@ -1,6 +1,7 @@
 //! Filters of reading cmdlets: checked against the noun, and answered from the index where that is possible.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use exops_filter::{Filter, Operator, parse_opath};
 use exops_psobject::{DateTime, Value};
@@ -16,6 +17,9 @@ use crate::values::{UNLIMITED, fold, parse_size, smtp_address};
 /// Rows that the index may answer with, for all clauses of a filter together; walking the list is as good when there
 /// are more, and a filter of a thousand wide clauses costs no more than one.
 pub(crate) const CANDIDATES: u32 = 20_000;
+
+/// The groups that somebody is in: kept with these, and known to filters only.
+pub(crate) const MEMBER_OF_GROUP: &str = "MemberOfGroup";
 
 /// Reads a filter text for a noun: names become canonical, literals get the type of their property.
 ///
@@ -39,6 +43,15 @@ fn check(filter: Filter, noun: &'static Noun, hidden: &[String]) -> Result<Filte
             let Some(known) = known else { return Err(format!("\"{property}\" is not a filterable property of {cmdlet}.")) };
             if known.plain && matches!(operator, Operator::Like | Operator::NotLike) && value.display().contains('*') {
                 return Err(format!("the property {} takes no wildcards. Compare it with -eq or -ne.", known.name));
+            }
+            // Without a wildcard they compare the whole value.
+            let operator = match operator {
+                Operator::Like if known.plain => Operator::Equal,
+                Operator::NotLike if known.plain => Operator::NotEqual,
+                other => other,
+            };
+            if &*known.name == MEMBER_OF_GROUP && !matches!(operator, Operator::Equal | Operator::NotEqual) {
+                return Err(format!("the property {MEMBER_OF_GROUP} is compared with -eq or -ne."));
             }
             let value = literal(known, operator, value)?;
             Filter::Compare { property: known.name.to_string(), operator, value }
@@ -70,7 +83,11 @@ fn literal(property: &Property, operator: Operator, value: Value) -> Result<Valu
                 _ => parse_time(&text).map(DateTime::to_utc)?,
             }),
             Form::Guid => Uuid::try_parse(text.trim()).ok()?.to_string().into(),
-            Form::Enum { members, .. } => members.iter().find(|(name, _)| name.eq_ignore_ascii_case(text.trim()))?.0.clone().into(),
+            // By name or number.
+            Form::Enum { members, .. } => {
+                let is = |(name, number): &&(Arc<str>, i64)| name.eq_ignore_ascii_case(text.trim()) || text.trim() == number.to_string();
+                members.iter().find(is)?.0.clone().into()
+            }
             Form::Text | Form::Uri | Form::Object => text.into(),
         })
     }
@@ -85,8 +102,17 @@ fn literal(property: &Property, operator: Operator, value: Value) -> Result<Valu
     })
 }
 
-/// Property and literal of every comparison for equality of a property that refers to recipients.
-pub(crate) fn references<'a>(filter: &'a Filter, noun: &Noun) -> Vec<(&'a str, &'a str)> {
+/// What the recipients that a filter names stand for.
+#[derive(Default)]
+pub(crate) struct Referenced {
+    /// The names that properties hold, by property and literal.
+    pub(crate) names: HashMap<(String, String), String>,
+    /// The members of groups by the literal that names the group; of all groups where it is null.
+    pub(crate) members: HashMap<Option<String>, Vec<String>>,
+}
+
+/// Property and literal (null is none) of every comparison for equality of a property that refers to recipients.
+pub(crate) fn references<'a>(filter: &'a Filter, noun: &Noun) -> Vec<(&'a str, Option<&'a str>)> {
     let (mut found, mut stack) = (Vec::new(), vec![filter]);
     while let Some(filter) = stack.pop() {
         match filter {
@@ -94,9 +120,9 @@ pub(crate) fn references<'a>(filter: &'a Filter, noun: &Noun) -> Vec<(&'a str, &
             Filter::And(parts) | Filter::Or(parts) => stack.extend(parts),
             Filter::Not(part) => stack.push(part),
             Filter::Compare { property, operator: Operator::Equal | Operator::NotEqual, value } => {
-                found.extend(
-                    value.as_str().filter(|_| noun.property(property).is_some_and(|p| p.reference)).map(|v| (property.as_str(), v)),
-                );
+                if noun.property(property).is_some_and(|p| p.reference) {
+                    found.push((property.as_str(), value.as_str()));
+                }
             }
             Filter::Compare { .. } => {}
         }
@@ -104,15 +130,24 @@ pub(crate) fn references<'a>(filter: &'a Filter, noun: &Noun) -> Vec<(&'a str, &
     found
 }
 
-/// The filter with every literal of [`references`] replaced by the name that the properties hold.
-pub(crate) fn dereferenced(filter: Filter, names: &HashMap<(String, String), String>) -> Filter {
-    let all = |parts: Vec<Filter>| parts.into_iter().map(|part| dereferenced(part, names)).collect();
+/// The filter with every literal of [`references`] replaced by the name that the properties hold, and with the names of a
+/// group's members where it asks who is in one: no object stores that.
+pub(crate) fn dereferenced(filter: Filter, referenced: &Referenced) -> Filter {
+    let all = |parts: Vec<Filter>| parts.into_iter().map(|part| dereferenced(part, referenced)).collect();
     match filter {
         Filter::And(parts) => Filter::And(all(parts)),
         Filter::Or(parts) => Filter::Or(all(parts)),
-        Filter::Not(part) => Filter::Not(Box::new(dereferenced(*part, names))),
+        Filter::Not(part) => Filter::Not(Box::new(dereferenced(*part, referenced))),
+        Filter::Compare { property, operator, value } if property == MEMBER_OF_GROUP => {
+            let members = referenced.members.get(&value.as_str().map(str::to_owned));
+            let is =
+                |name: &String| Filter::Compare { property: "Name".to_owned(), operator: Operator::Equal, value: name.as_str().into() };
+            let inside = Filter::Or(members.into_iter().flatten().map(is).collect());
+            // In no group at all is who is not among the members of any.
+            if (operator == Operator::Equal) == value.is_null() { Filter::Not(Box::new(inside)) } else { inside }
+        }
         Filter::Compare { property, operator, value } => {
-            let name = value.as_str().and_then(|text| names.get(&(property.clone(), text.to_owned())));
+            let name = value.as_str().and_then(|text| referenced.names.get(&(property.clone(), text.to_owned())));
             let value =
                 name.filter(|_| matches!(operator, Operator::Equal | Operator::NotEqual)).map_or(value.clone(), |n| n.as_str().into());
             Filter::Compare { property, operator, value }

@@ -14,7 +14,7 @@ use crate::output::Flow;
 use crate::references::Accepts;
 
 /// Parameters of `New-DistributionGroup`.
-pub(crate) const NEW: [&str; 12] = [
+pub(crate) const NEW: [&str; 13] = [
     "Name",
     "Type",
     "RoomList",
@@ -24,6 +24,7 @@ pub(crate) const NEW: [&str; 12] = [
     "ManagedBy",
     "Members",
     "Notes",
+    "Description",
     "MemberJoinRestriction",
     "MemberDepartRestriction",
     "RequireSenderAuthenticationEnabled",
@@ -32,8 +33,8 @@ pub(crate) const NEW: [&str; 12] = [
 pub(crate) const REMOVE: [&str; 2] = ["Identity", "BypassSecurityGroupManagerCheck"];
 
 /// Parameters that fill the property of their name with one value, and with recipients.
-const VALUES: [&str; 5] =
-    ["DisplayName", "Notes", "MemberJoinRestriction", "MemberDepartRestriction", "RequireSenderAuthenticationEnabled"];
+const VALUES: [&str; 6] =
+    ["DisplayName", "Notes", "Description", "MemberJoinRestriction", "MemberDepartRestriction", "RequireSenderAuthenticationEnabled"];
 const RECIPIENTS: [&str; 2] = ["ManagedBy", "Members"];
 
 impl Run {
@@ -74,11 +75,10 @@ impl Run {
         let id = Uuid::new_v4();
         let now = seconds(self.origin().time);
         let mut entity = Entity { id, noun: groups, values: Map::new() };
-        let root = self.organization().text(&entity, "OrganizationalUnitRoot").to_owned();
         let values = json!({
             "Name": name, "DisplayName": name, "Alias": alias, "Guid": id, "ExternalDirectoryObjectId": Uuid::new_v4(),
             "PrimarySmtpAddress": primary, "EmailAddresses": addresses,
-            "DistinguishedName": distinguished_name(&name, &root), "LegacyExchangeDN": legacy_dn(id, &alias),
+            "DistinguishedName": distinguished_name(&name, self.organization().name()), "LegacyExchangeDN": legacy_dn(id, &alias),
             "WhenCreated": now, "WhenChanged": now,
         });
         if let Json::Object(values) = values {

@@ -17,6 +17,7 @@ mod edit;
 mod errors;
 mod filters;
 mod group;
+mod import;
 mod mailbox;
 mod members;
 pub mod nouns;
@@ -46,6 +47,7 @@ use crate::organization::Organization;
 use crate::output::{Flow, Output};
 use crate::unified_log::Sessions;
 
+pub use import::{ImportError, ImportOptions, ImportReport, RefusedObject, import, importable};
 pub use seed::Seed;
 
 /// The Active Directory forest that names and paths of the organisation show, in the form of Exchange Online's.
@@ -147,25 +149,25 @@ static CODED: [Coded; 16] = [
     Coded {
         cmdlet: "Get-MailboxPermission",
         task: "Microsoft.Exchange.Management.RecipientTasks.GetMailboxPermission",
-        parameters: &["Identity", "User", "ResultSize"],
+        parameters: &["Identity", "User", "Owner", "ResultSize", "SoftDeletedMailbox", "ReadFromDomainController", "UseCustomRouting"],
         run: |run| Box::pin(run.get_permissions(&permissions::MAILBOX)),
     },
     Coded {
         cmdlet: "Add-MailboxPermission",
         task: "Microsoft.Exchange.Management.RecipientTasks.AddMailboxPermission",
-        parameters: &["Identity", "User", "AccessRights", "Deny", "InheritanceType", "AutoMapping"],
+        parameters: &["Identity", "User", "AccessRights", "Deny", "InheritanceType", "AutoMapping", "Owner", "IgnoreDefaultScope"],
         run: |run| Box::pin(run.change_permissions(&permissions::MAILBOX, true)),
     },
     Coded {
         cmdlet: "Remove-MailboxPermission",
         task: "Microsoft.Exchange.Management.RecipientTasks.RemoveMailboxPermission",
-        parameters: &["Identity", "User", "AccessRights", "Deny", "InheritanceType"],
+        parameters: &permissions::REMOVE_FROM_MAILBOX,
         run: |run| Box::pin(run.change_permissions(&permissions::MAILBOX, false)),
     },
     Coded {
         cmdlet: "Get-RecipientPermission",
         task: "Microsoft.Exchange.Management.RecipientTasks.GetRecipientPermission",
-        parameters: &["Identity", "Trustee", "AccessRights", "ResultSize"],
+        parameters: &["Identity", "Trustee", "AccessRights", "ResultSize", "ReadFromDomainController"],
         run: |run| Box::pin(run.get_permissions(&permissions::RECIPIENT)),
     },
     Coded {
@@ -177,7 +179,7 @@ static CODED: [Coded; 16] = [
     Coded {
         cmdlet: "Remove-RecipientPermission",
         task: "Microsoft.Exchange.Management.RecipientTasks.RemoveRecipientPermission",
-        parameters: &["Identity", "Trustee", "AccessRights"],
+        parameters: &permissions::REMOVE_FROM_RECIPIENT,
         run: |run| Box::pin(run.change_permissions(&permissions::RECIPIENT, false)),
     },
     Coded {

@@ -3,16 +3,18 @@
 use exops_audit::Ending;
 use exops_psobject::Value;
 use exops_runspace::Ended;
-use exops_store::{Change, Object, Removal, Row, StoreError};
+use exops_store::{Change, Fate, Object, Rework, StoreError};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use crate::change::{Done, changes, in_scope, is_alias, outcome, put, seconds};
-use crate::nouns::{Noun, Property, noun, nouns};
-use crate::organization::{Entity, Organization};
+use crate::edit::Edit;
+use crate::nouns::{Noun, Property, noun};
+use crate::organization::Entity;
 use crate::output::Flow;
+use crate::references::{holding, renamed};
 use crate::seed::{dn, escape_dn};
-use crate::values::{fold, from_client, is_smtp_address};
+use crate::values::is_smtp_address;
 use crate::{FOREST, Run};
 
 /// Parameters of `New-Mailbox`.
@@ -41,7 +43,7 @@ const KINDS: [&str; 3] = ["Shared", "Room", "Equipment"];
 /// Parameters that fill the property of their name.
 const TEXTS: [&str; 6] = ["DisplayName", "FirstName", "LastName", "Initials", "Office", "Phone"];
 /// Longest name and alias.
-const NAME_CHARS: usize = 64;
+pub(crate) const NAME_CHARS: usize = 64;
 const GIB: u64 = 1 << 30;
 const ADMINISTRATIVE_GROUP: &str = "/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)";
 
@@ -75,7 +77,7 @@ impl Run {
         let mut changed = changes(organization, kind, &blank, &entity);
         changed.iter_mut().for_each(|change| change.old.clear());
         if !in_scope(organization, kind, &self.permit.obligations().write_scopes, &entity) {
-            return self.reject(self.origin().out_of_scope(&name)).await;
+            return self.reject(self.origin().out_of_scope(&kind.name, &name)).await;
         }
         let row = match organization.rows(&entity) {
             Ok(row) => row,
@@ -116,9 +118,7 @@ impl Run {
         if !self.agreed(format!("Removing {} Identity:\"{name}\" {effect}.", kind.name.to_lowercase())).await? {
             return Ok(());
         }
-        let references: std::collections::BTreeSet<_> =
-            nouns().iter().flat_map(|n| &n.properties).filter(|p| p.reference).map(|p| p.name.to_string()).collect();
-        let text = fold(self.organization().text(&entity, "Name"));
+        let text = self.organization().text(&entity, "Name").to_owned();
         let removing = Removing {
             directory: self.directory.clone(),
             origin: self.origin().clone(),
@@ -126,11 +126,9 @@ impl Run {
             scopes: self.permit.obligations().write_scopes.clone(),
             kind,
             identity,
-            text: text.clone(),
         };
-        let holding = (references.into_iter().collect(), text);
         let decide = move |object: Option<Object>, holders: Vec<Object>| removing.decide(object.as_ref(), &holders);
-        match self.store().remove_object(entity.id, holding, self.directory.index(), decide).await {
+        match self.store().change_referenced(entity.id, holding(&text), self.directory.index(), decide).await {
             Ok(Done::Rejected(record)) => self.output.error(record).await,
             Ok(_) => Ok(()),
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
@@ -147,9 +145,7 @@ impl Run {
     pub(crate) async fn named(&self) -> Flow<Named> {
         let invalid = |text: String| Ended::Failed(self.origin().validation(text));
         let name = self.said("Name").unwrap_or_default();
-        if name.is_empty() || name.chars().count() > NAME_CHARS || name.chars().any(char::is_control) {
-            return Err(invalid(format!("The name \"{name}\" is not valid: it must have 1 to {NAME_CHARS} characters.")));
-        }
+        check_name(&name).map_err(invalid)?;
         let alias = self.said("Alias").unwrap_or_else(|| alias_of(&name));
         if alias.chars().count() > NAME_CHARS || !is_alias(&alias) {
             return Err(invalid(format!("The alias \"{alias}\" is not valid. Give one of letters, digits and inner dots with -Alias.")));
@@ -190,11 +186,10 @@ impl Run {
         let simple = exchange.simple().to_string();
         let now = seconds(self.origin().time);
         let mut entity = Entity { id, noun: mailbox, values: Map::new() };
-        let root = self.organization().text(&entity, "OrganizationalUnitRoot").to_owned();
         let values = json!({
             "Name": name, "DisplayName": name, "Alias": alias, "Guid": id, "ExchangeGuid": exchange, "ExternalDirectoryObjectId": external,
             "PrimarySmtpAddress": primary, "EmailAddresses": addresses, "UserPrincipalName": own,
-            "DistinguishedName": distinguished_name(&name, &root),
+            "DistinguishedName": distinguished_name(&name, self.organization().name()),
             "LegacyExchangeDN": legacy_dn(id, &alias),
             "ServerLegacyDN": format!("{ADMINISTRATIVE_GROUP}/cn=Configuration/cn=Servers/cn=eurpr00mb0001"),
             "SamAccountName": format!("${}", simple.get(..16).unwrap_or_default()),
@@ -221,13 +216,21 @@ impl Run {
     pub(crate) fn fill(&self, entity: &mut Entity, property: Option<&Property>, parameter: &str) -> Flow {
         let Some(value) = self.command.argument(parameter).filter(|v| !v.is_null()) else { return Ok(()) };
         let json = match property {
-            Some(property) => from_client(property, &property.kind, value)
-                .map_err(|reason| self.conversion(parameter, value, &property.kind.name, &reason))?,
-            None => value.display().trim().into(),
+            Some(property) => {
+                let edit = Edit::read(property, value).map_err(|reason| self.conversion(parameter, value, &property.kind.name, &reason))?;
+                edit.apply(property, &Json::Null)
+            }
+            None => Some(value.display().trim().into()),
         };
-        put(entity, parameter, Some(json));
+        put(entity, parameter, json);
         Ok(())
     }
+}
+
+/// Whether a recipient can have that name, or why not.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let valid = !name.trim().is_empty() && name.chars().count() <= NAME_CHARS && !name.chars().any(char::is_control);
+    if valid { Ok(()) } else { Err(format!("The name \"{name}\" is not valid: it must have 1 to {NAME_CHARS} characters.")) }
 }
 
 /// The DN of a recipient in the organisation's unit.
@@ -254,16 +257,14 @@ struct Removing {
     scopes: Vec<exops_filter::Filter>,
     kind: &'static Noun,
     identity: String,
-    /// The folded name by which others refer to it.
-    text: String,
 }
 
 impl Removing {
-    fn decide(self, object: Option<&Object>, holders: &[Object]) -> Removal<Done> {
+    fn decide(self, object: Option<&Object>, holders: &[Object]) -> Rework<Done> {
         let organization = &self.directory.0.organization;
-        let refused = |object: &str, record: Box<exops_psobject::ErrorRecord>| Removal {
-            remove: false,
-            changed: Vec::new(),
+        let refused = |object: &str, record: Box<exops_psobject::ErrorRecord>| Rework {
+            fate: Fate::Kept,
+            holders: Vec::new(),
             outcome: outcome(self.intent, &self.origin, Ending::Failed(record.message.to_string()), object, Vec::new()),
             answer: Done::Rejected(record),
         };
@@ -274,30 +275,16 @@ impl Removing {
         };
         let name = organization.canonical_name(&entity);
         if !in_scope(organization, self.kind, &self.scopes, &entity) {
-            return refused(&name, self.origin.out_of_scope(&name));
+            return refused(&name, self.origin.out_of_scope(&self.kind.name, &name));
         }
-        let changed = match holders.iter().map(|holder| self.without(organization, holder)).collect::<Result<_, _>>() {
-            Ok(changed) => changed,
+        let holders = match renamed(organization, holders, organization.text(&entity, "Name"), None) {
+            Ok(holders) => holders,
             Err(error) => return refused(&name, self.origin.storage(&error)),
         };
         let gone = Entity { values: Map::new(), ..entity.clone() };
         let mut changes = changes(organization, self.kind, &entity, &gone);
         changes.iter_mut().for_each(|change| change.new.clear());
         let outcome = outcome(self.intent, &self.origin, Ending::Succeeded, &name, changes);
-        Removal { remove: true, changed, outcome, answer: Done::Changed }
-    }
-
-    /// An object without its references to the one that goes.
-    fn without(&self, organization: &Organization, holder: &Object) -> Result<Row, StoreError> {
-        let mut holder = Entity::read(holder)?;
-        let is_it = |json: &Json| json.as_str().is_some_and(|name| fold(name) == self.text);
-        for property in holder.noun.properties.iter().filter(|p| p.reference) {
-            match holder.values.get_mut(&*property.name) {
-                Some(Json::Array(items)) => items.retain(|item| !is_it(item)),
-                Some(json) if is_it(json) => *json = Json::Null,
-                _ => {}
-            }
-        }
-        organization.rows(&holder)
+        Rework { fate: Fate::Removed, holders, outcome, answer: Done::Changed }
     }
 }

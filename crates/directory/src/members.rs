@@ -157,7 +157,7 @@ impl Transaction {
         };
         let name = organization.canonical_name(&before);
         if !in_scope(organization, self.groups, &self.scopes, &before) {
-            return self.rejected(&name, self.origin.out_of_scope(&name));
+            return self.rejected(&name, self.origin.out_of_scope(&self.groups.name, &name));
         }
         let old = organization.stored(&before, self.groups, &self.property.name);
         let members = match self.members(old, organization.text(&before, "Name")) {

@@ -84,6 +84,8 @@ pub struct Property {
     pub filterable: bool,
     /// Compared as it is: `-like` takes no wildcard for it.
     pub plain: bool,
+    /// For filters only: no cmdlet shows it, unless an object stores a value for it.
+    pub unseen: bool,
     /// Value when nothing is stored.
     pub default: Default,
     /// Characters that a text, or each text of a list, may have.
@@ -274,6 +276,7 @@ pub fn parse(text: &str) -> Result<Vec<Noun>, String> {
                     indexed: has("index"),
                     filterable: has("filter"),
                     plain: has("plain"),
+                    unseen: has("unseen"),
                     default: match default.strip_prefix('@') {
                         Some(other) => Default::Same(other.into()),
                         None => Default::Raw(serde_json::from_str(default).map_err(|_| fail())?),

@@ -1,14 +1,18 @@
 //! One organisation's objects: from stored bodies to what cmdlets show, and to the rows that find them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use exops_psobject::{Properties, PsObject, Value};
+use exops_psobject::{Properties, PsObject, Value, json};
 use exops_store::{Identity, Object, PropertyIndex, Row, StoreError};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use crate::nouns::{Default, Form, Noun, Property, Type, noun, nouns};
 use crate::values::{fold, smtp_address, to_filter, to_wire};
+
+/// Where a body keeps, in annotated form, what an import brought and no noun knows; no property has such a name.
+pub(crate) const MORE: &str = "@more";
 
 /// An object with its body read.
 ///
@@ -35,6 +39,8 @@ impl Entity {
 #[derive(Debug)]
 pub(crate) struct Organization {
     name: String,
+    /// The kind of identity that no property has.
+    canonical: Arc<str>,
     defaults: HashMap<&'static str, Vec<Given>>,
 }
 
@@ -64,7 +70,7 @@ impl Organization {
             }
         };
         let all = |noun: &'static Noun| (&*noun.name, noun.properties.iter().map(|p| given(noun, p)).collect());
-        Self { name: name.to_owned(), defaults: nouns().iter().map(all).collect() }
+        Self { name: name.to_owned(), canonical: "canonical".into(), defaults: nouns().iter().map(all).collect() }
     }
 
     /// The initial domain.
@@ -111,12 +117,22 @@ impl Organization {
                 continue;
             }
             // The default's wire form was made once; most properties of most objects are defaults.
-            let own = entity.values.contains_key(&*property.name) || !std::ptr::eq(entity.noun, view);
+            let stored = entity.values.contains_key(&*property.name);
+            if property.unseen && !(stored && std::ptr::eq(entity.noun, view)) {
+                continue;
+            }
+            let own = stored || !std::ptr::eq(entity.noun, view);
             let value = match self.given(view, position).filter(|_| !own) {
                 Some(Given::Value(_, wire)) => wire.clone(),
                 _ => to_wire(&property.kind, self.stored(entity, view, &property.name)),
             };
             properties.push(property.name.clone(), value);
+        }
+        if std::ptr::eq(entity.noun, view)
+            && let Some(Ok(Value::Object(more))) = entity.values.get(MORE).map(json::from_rest)
+        {
+            let known = |name: &str| hidden.contains(&name.to_lowercase());
+            more.properties().filter(|(name, _)| !known(name)).for_each(|(name, value)| properties.push(name.clone(), value.clone()));
         }
         let name = self.text(entity, "Name").into();
         PsObject { to_string: Some(name), ..PsObject::typed(view.chain.clone(), properties) }.into()
@@ -154,10 +170,10 @@ impl Organization {
 
     fn identities(&self, entity: &Entity) -> Vec<Identity> {
         let mut identities = Vec::new();
-        let mut add = |kind: &str, unique: bool, text: &str| {
+        let mut add = |kind: &Arc<str>, unique: bool, text: &str| {
             let text = fold(smtp_address(text).unwrap_or(text));
             if !text.is_empty() {
-                identities.push(Identity { kind: kind.to_owned(), value: text, exclusive: unique });
+                identities.push(Identity { kind: Arc::clone(kind), value: text, exclusive: unique });
             }
         };
         for finder in &entity.noun.finders {
@@ -170,7 +186,7 @@ impl Organization {
             }
         }
         if !self.text(entity, "OrganizationalUnit").is_empty() {
-            add("canonical", true, &self.canonical_name(entity));
+            add(&self.canonical, true, &self.canonical_name(entity));
         }
         identities
     }
@@ -192,7 +208,7 @@ impl Organization {
                 None if self.follows(entity.noun, &property.name) => self.stored(entity, view, &property.name),
                 None => continue,
             };
-            index_texts(&property.kind, stored, &mut |text| rows.push(PropertyIndex { property: property.name.to_string(), text }));
+            index_texts(&property.kind, stored, &mut |text| rows.push(PropertyIndex { property: Arc::clone(&property.name), text }));
         }
         rows
     }

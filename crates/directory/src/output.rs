@@ -102,10 +102,12 @@ impl Output {
         }
     }
 
+    /// A warning, which `-WarningAction Stop` makes the end.
     pub(crate) async fn warning(&self, text: impl Into<Arc<str>>) -> Flow {
         match self.on_warning {
+            Preference::Stop => Err(Ended::Failed(self.origin.warned(&text.into()))),
             Preference::Silent => Ok(()),
-            _ => self.send(Record::Warning(text.into())).await,
+            Preference::Continue => self.send(Record::Warning(text.into())).await,
         }
     }
 

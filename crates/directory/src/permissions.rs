@@ -3,7 +3,7 @@
 //! An entry names who has the right by immutable id. Whoever is removed has no right any more, and a new recipient of the
 //! same name does not inherit one; an entry that leads nowhere is not shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use exops_audit::{Change as Changed, Ending, IntentId};
 use exops_psobject::{ErrorRecord, Value};
@@ -27,6 +27,36 @@ const SELF: &str = "NT AUTHORITY\\SELF";
 const SELF_SID: &str = "S-1-5-10";
 /// How entries are inherited when nothing is said.
 const INHERITANCE: &str = "All";
+/// The only right with which Outlook opens a mailbox by itself.
+const FULL_ACCESS: &str = "FullAccess";
+/// The noun that shows the owner of a mailbox, and the key under which it is kept; [`SELF`] where there is none.
+const OWNER: &str = "MailboxOwner";
+/// Looks among removed mailboxes only, of which none are kept.
+const REMOVED: &str = "SoftDeletedMailbox";
+
+/// Parameters of `Remove-MailboxPermission`.
+pub(crate) const REMOVE_FROM_MAILBOX: [&str; 10] = [
+    "Identity",
+    "User",
+    "AccessRights",
+    "Deny",
+    "InheritanceType",
+    "ResetDefault",
+    "ClearAutoMapping",
+    "SoftDeletedMailbox",
+    "IgnoreDefaultScope",
+    "BypassMasterAccountSid",
+];
+/// Parameters of `Remove-RecipientPermission`.
+pub(crate) const REMOVE_FROM_RECIPIENT: [&str; 7] = [
+    "Identity",
+    "Trustee",
+    "AccessRights",
+    "Deny",
+    "SkipDomainValidationForMailContact",
+    "SkipDomainValidationForMailUser",
+    "SkipDomainValidationForSharedMailbox",
+];
 
 /// A kind of permission.
 pub(crate) struct Kind {
@@ -79,6 +109,27 @@ impl Entry {
     fn is_like(&self, other: &Self) -> bool {
         (self.who, self.deny, &self.inheritance) == (other.who, other.deny, &other.inheritance)
     }
+
+    /// The rights, for people.
+    fn text(&self) -> String {
+        let deny = if self.deny { "Deny " } else { "" };
+        let rights = self.rights.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let mapped = self.auto_mapping || self.deny || !self.rights.contains(FULL_ACCESS);
+        format!("{deny}{rights}{}", if mapped { "" } else { " (not mapped automatically)" })
+    }
+}
+
+/// What is to become of the permissions of an object.
+#[derive(Clone)]
+enum Wish {
+    /// One recipient has an entry, or not.
+    Entry(Entity, Entry),
+    /// Somebody owns the mailbox; nobody but itself.
+    Owner(Option<Entity>),
+    /// All entries and the owner go.
+    ResetDefault,
+    /// Outlook opens it for nobody by itself.
+    ClearAutoMapping,
 }
 
 /// Who is asked for.
@@ -107,6 +158,8 @@ impl Run {
                 Err(record) => return self.output.error(record).await,
             },
         };
+        let owner = self.command.flag("Owner");
+        let removed = self.command.flag(REMOVED);
         let mut left = size.limit();
         let mut show = async |entity: &Entity| {
             for row in self.entries(kind, entity, who.as_ref(), &rights).await? {
@@ -122,6 +175,8 @@ impl Run {
         };
         if let Some(identity) = self.wanted_identity()? {
             return match self.resolve(on, &identity).await? {
+                Ok(_) if removed => self.output.error(self.origin().not_found(&identity)).await,
+                Ok(entity) if owner => self.show_owner(&entity).await,
                 Ok(entity) => show(&entity).await.map(|_| ()),
                 Err(record) => self.output.error(record).await,
             };
@@ -135,18 +190,24 @@ impl Run {
         Ok(())
     }
 
-    /// Adds or removes rights of one recipient.
+    /// Adds or removes rights of one recipient, or changes the permissions of an object as a whole.
     pub(crate) async fn change_permissions(&self, kind: &'static Kind, add: bool) -> Flow {
         self.need_intent()?;
-        let (entity, who, entry) = match self.wish(kind).await {
+        let (entity, wish) = match self.wish(kind).await {
             Ok(Ok(wish)) => wish,
             Ok(Err(record)) => return self.reject(record).await,
             Err(end) => return Err(self.close_entry(end).await),
         };
         let name = self.organization().canonical_name(&entity);
-        let rights = entry.rights.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let (verb, preposition) = if add { ("Adding", "to") } else { ("Removing", "from") };
-        let action = format!("{verb} the right {rights} on \"{name}\" {preposition} \"{}\".", self.account(&who));
+        let action = match &wish {
+            Wish::Entry(who, entry) => {
+                let (verb, preposition) = if add { ("Adding", "to") } else { ("Removing", "from") };
+                format!("{verb} the right {} on \"{name}\" {preposition} \"{}\".", entry.text(), self.account(who))
+            }
+            Wish::Owner(who) => format!("Setting the owner of \"{name}\" to \"{}\".", who.as_ref().map_or(SELF, |who| self.account(who))),
+            Wish::ResetDefault => format!("Resetting the permissions on \"{name}\" to the default."),
+            Wish::ClearAutoMapping => format!("Clearing the automatic mapping of \"{name}\" for everybody."),
+        };
         if !self.agreed(action).await? {
             return Ok(());
         }
@@ -154,27 +215,32 @@ impl Run {
             directory: self.directory.clone(),
             kind,
             add,
-            entry: entry.clone(),
-            account: self.account(&who).to_owned(),
+            accounts: self.accounts(kind, &entity, &wish).await?,
+            wish: wish.clone(),
             identity: self.identity().unwrap_or_default(),
             scopes: self.permit.obligations().write_scopes.clone(),
             intent: self.invocation.intent,
             origin: self.origin().clone(),
         };
         match self.store().change_object(entity.id, self.directory.index(), move |object| transaction.decide(object.as_ref())).await {
-            Ok(Done::Changed) if add => match self.permission_row(kind, &entity, &who, &entry) {
-                Some(row) => self.show(&row, row.noun).await,
-                None => Ok(()),
+            Ok(Done::Changed) => match &wish {
+                Wish::Entry(who, entry) if add => match self.permission_row(kind, &entity, who, entry) {
+                    Some(row) => self.show(&row, row.noun).await,
+                    None => Ok(()),
+                },
+                _ => Ok(()),
             },
-            Ok(Done::Changed) => Ok(()),
             Ok(Done::Nothing) => {
-                let account = self.account(&who);
-                let text = if add {
-                    format!("The appropriate access control entry is already present on the object \"{name}\" for account \"{account}\".")
-                } else {
-                    format!(
-                        "Can't remove the access control entry on the object \"{name}\" for account \"{account}\" because the ACE isn't present."
-                    )
+                let text = match &wish {
+                    Wish::Entry(who, _) if add => format!(
+                        "The appropriate access control entry is already present on the object \"{name}\" for account \"{}\".",
+                        self.account(who)
+                    ),
+                    Wish::Entry(who, _) => format!(
+                        "Can't remove the access control entry on the object \"{name}\" for account \"{}\" because the ACE isn't present.",
+                        self.account(who)
+                    ),
+                    _ => format!("The command completed successfully but no settings of '{name}' have been modified."),
                 };
                 self.output.warning(text).await
             }
@@ -183,8 +249,49 @@ impl Run {
         }
     }
 
-    /// What is to be changed: the object, who gets or loses the right, and the entry.
-    async fn wish(&self, kind: &'static Kind) -> Flow<Result<(Entity, Entity, Entry), Box<ErrorRecord>>> {
+    /// What is to be changed, and on which object.
+    async fn wish(&self, kind: &'static Kind) -> Flow<Result<(Entity, Wish), Box<ErrorRecord>>> {
+        let (Some(on), Some(identity)) = (noun(kind.on), self.identity()) else {
+            return Err(self.conversion("Identity", &"".into(), "an identity", "It must name an object."));
+        };
+        let whole = if self.command.flag("ResetDefault") {
+            Some(Wish::ResetDefault)
+        } else if self.command.flag("ClearAutoMapping") {
+            Some(Wish::ClearAutoMapping)
+        } else {
+            None
+        };
+        let named = if self.command.argument("Owner").is_some() { "Owner" } else { kind.who };
+        let entry = if whole.is_none() && named != "Owner" { Some(self.wished_entry(kind)?) } else { None };
+        let text = self.named_by(named);
+        if whole.is_none() && text.is_none() {
+            return Err(self.conversion(named, &"".into(), "SecurityPrincipalIdParameter", "It must name a user or security group."));
+        }
+        let entity = match self.resolve(on, &identity).await? {
+            Ok(_) if self.command.flag(REMOVED) => return Ok(Err(self.origin().not_found(&identity))),
+            Ok(entity) => entity,
+            Err(record) => return Ok(Err(record)),
+        };
+        if let Some(whole) = whole {
+            return Ok(Ok((entity, whole)));
+        }
+        Ok(self.who(&text.unwrap_or_default()).await?.and_then(|who| match (who, entry) {
+            (Who::Recipient(who), Some(mut entry)) => {
+                entry.who = who.id;
+                // Only users open mailboxes by themselves.
+                entry.auto_mapping &= self.organization().text(&who, "RecipientType") != "MailUniversalSecurityGroup";
+                Ok((entity, Wish::Entry(who, entry)))
+            }
+            (Who::Recipient(who), None) => Ok((entity, Wish::Owner(Some(who)))),
+            (Who::Itself, None) => Ok((entity, Wish::Owner(None))),
+            (Who::Itself, Some(_)) => {
+                Err(self.origin().validation(format!("The rights of {SELF} belong to every mailbox and can't be changed.")))
+            }
+        }))
+    }
+
+    /// The entry that the parameters describe, of nobody yet.
+    fn wished_entry(&self, kind: &'static Kind) -> Flow<Entry> {
         let rights = self.rights(kind)?;
         if rights.is_empty() {
             return Err(self.conversion("AccessRights", &Value::Null, kind.shown, "It must name a right."));
@@ -200,23 +307,41 @@ impl Run {
             None => true,
             Some(value) => flag(value).map_err(|reason| self.conversion("AutoMapping", value, "System.Boolean", &reason))?,
         };
-        let (Some(on), Some(identity)) = (noun(kind.on), self.identity()) else {
-            return Err(self.conversion("Identity", &"".into(), "an identity", "It must name an object."));
-        };
-        let Some(text) = self.named_by(kind.who) else {
-            return Err(self.conversion(kind.who, &"".into(), "SecurityPrincipalIdParameter", "It must name a user or security group."));
-        };
-        let entity = match self.resolve(on, &identity).await? {
-            Ok(entity) => entity,
-            Err(record) => return Ok(Err(record)),
-        };
-        Ok(self.who(&text).await?.and_then(|who| match who {
-            Who::Recipient(who) => {
-                let entry = Entry { who: who.id, rights, deny: self.command.flag("Deny"), inheritance, auto_mapping };
-                Ok((entity, who, entry))
+        let deny = self.command.flag("Deny");
+        let auto_mapping = auto_mapping && !deny && rights.contains(FULL_ACCESS);
+        Ok(Entry { who: Uuid::nil(), rights, deny, inheritance, auto_mapping })
+    }
+
+    /// What the trail calls those that the entries of an object and a wish name.
+    async fn accounts(&self, kind: &Kind, entity: &Entity, wish: &Wish) -> Flow<HashMap<Uuid, String>> {
+        let mut accounts = HashMap::new();
+        if let Wish::Entry(who, _) | Wish::Owner(Some(who)) = wish {
+            accounts.insert(who.id, self.account(who).to_owned());
+        }
+        let ids = entries(kind, entity).into_iter().map(|entry| entry.who).chain(owner(entity));
+        for id in ids.collect::<BTreeSet<_>>() {
+            if let Some(object) = self.store().object(id).await.map_err(|e| self.storage(&e))? {
+                let who = Entity::read(&object).map_err(|e| self.storage(&e))?;
+                accounts.insert(id, self.account(&who).to_owned());
             }
-            Who::Itself => Err(self.origin().validation(format!("The rights of {SELF} belong to every mailbox and can't be changed."))),
-        }))
+        }
+        Ok(accounts)
+    }
+
+    /// The row of `-Owner`.
+    async fn show_owner(&self, entity: &Entity) -> Flow {
+        let owner = match owner(entity) {
+            Some(id) => self.store().object(id).await.map_err(|e| self.storage(&e))?,
+            None => None,
+        };
+        let owner = owner.map(|object| Entity::read(&object)).transpose().map_err(|e| self.storage(&e))?;
+        let Some(noun) = noun(OWNER) else { return Ok(()) };
+        let mut values = Map::new();
+        for name in ["Name", "Identity"] {
+            values.insert(name.to_owned(), self.organization().text(entity, "Name").into());
+        }
+        values.insert("Owner".to_owned(), owner.as_ref().map_or(SELF, |who| self.account(who)).into());
+        self.show(&Entity { id: entity.id, noun, values }, noun).await
     }
 
     async fn who(&self, text: &str) -> Flow<Result<Who, Box<ErrorRecord>>> {
@@ -281,7 +406,9 @@ impl Run {
         (rights, deny, inheritance): (&BTreeSet<String>, bool, &str),
     ) -> Option<Entity> {
         let mut values = Map::new();
-        values.insert("Name".to_owned(), self.organization().text(on, "Name").into());
+        for name in ["Name", "Identity"] {
+            values.insert(name.to_owned(), self.organization().text(on, "Name").into());
+        }
         values.insert(kind.who.to_owned(), who.into());
         values.insert(kind.sid.to_owned(), sid.into());
         values.insert("AccessRights".to_owned(), rights.iter().cloned().collect());
@@ -311,6 +438,11 @@ fn entries(kind: &Kind, entity: &Entity) -> Vec<Entry> {
     serde_json::from_value::<Option<Vec<Entry>>>(kept).ok().flatten().unwrap_or_default()
 }
 
+/// Who owns a mailbox beside itself.
+fn owner(entity: &Entity) -> Option<Uuid> {
+    entity.values.get(OWNER).and_then(Json::as_str).and_then(|text| Uuid::try_parse(text).ok())
+}
+
 /// A security identifier made of an id: the same one every time.
 fn sid(id: Uuid) -> String {
     let bits = id.as_u128();
@@ -323,8 +455,9 @@ struct Transaction {
     directory: Directory,
     kind: &'static Kind,
     add: bool,
-    entry: Entry,
-    account: String,
+    wish: Wish,
+    /// Names by id, for the trail.
+    accounts: HashMap<Uuid, String>,
     identity: String,
     scopes: Vec<exops_filter::Filter>,
     intent: Option<IntentId>,
@@ -343,18 +476,24 @@ impl Transaction {
         let name = organization.canonical_name(&entity);
         let noun: &'static Noun = entity.noun;
         if !in_scope(organization, noun, &self.scopes, &entity) {
-            return self.rejected(&name, self.origin.out_of_scope(&name));
+            return self.rejected(&name, self.origin.out_of_scope(&noun.name, &name));
         }
-        let mut all = entries(self.kind, &entity);
-        let before = self.text(&all);
-        let changed = self.apply(&mut all);
-        let changes =
-            if changed { vec![Changed { property: self.kind.shown.to_owned(), old: before, new: self.text(&all) }] } else { Vec::new() };
+        let (before, owned) = (entries(self.kind, &entity), owner(&entity));
+        let (after, owns) = self.apply(before.clone(), owned);
+        let mut changes = Vec::new();
+        if before != after {
+            changes.push(Changed { property: self.kind.shown.to_owned(), old: self.text(&before), new: self.text(&after) });
+        }
+        if owned != owns {
+            changes.push(Changed { property: "Owner".to_owned(), old: self.owner_text(owned), new: self.owner_text(owns) });
+        }
+        let changed = !changes.is_empty();
         let outcome = outcome(self.intent, &self.origin, Ending::Succeeded, &name, changes);
         if !changed {
             return Change { object: None, outcome, answer: Done::Nothing };
         }
-        put(&mut entity, self.kind.shown, Some(json!(all)).filter(|_| !all.is_empty()));
+        put(&mut entity, self.kind.shown, Some(json!(after)).filter(|_| !after.is_empty()));
+        put(&mut entity, OWNER, owns.map(|id| id.to_string().into()));
         put(&mut entity, "WhenChanged", Some(seconds(self.origin.time)));
         match organization.rows(&entity) {
             Ok(rows) => Change { object: Some(rows), outcome, answer: Done::Changed },
@@ -362,38 +501,47 @@ impl Transaction {
         }
     }
 
-    /// Whether something is different afterwards.
-    fn apply(&self, all: &mut Vec<Entry>) -> bool {
-        let found = all.iter_mut().find(|entry| entry.is_like(&self.entry));
-        match (found, self.add) {
+    /// The entries and the owner afterwards.
+    fn apply(&self, mut all: Vec<Entry>, owner: Option<Uuid>) -> (Vec<Entry>, Option<Uuid>) {
+        let wished = match &self.wish {
+            Wish::Entry(_, entry) => entry,
+            Wish::Owner(who) => return (all, who.as_ref().map(|who| who.id)),
+            Wish::ResetDefault => return (Vec::new(), None),
+            Wish::ClearAutoMapping => {
+                all.iter_mut().for_each(|entry| entry.auto_mapping = false);
+                return (all, owner);
+            }
+        };
+        match (all.iter_mut().find(|entry| entry.is_like(wished)), self.add) {
             (Some(entry), true) => {
-                let had = entry.rights.len();
-                entry.rights.extend(self.entry.rights.iter().cloned());
-                entry.rights.len() != had
+                // Whether it is mapped is said with the right that it needs, when that is new.
+                if wished.rights.contains(FULL_ACCESS) && !entry.rights.contains(FULL_ACCESS) {
+                    entry.auto_mapping = wished.auto_mapping;
+                }
+                entry.rights.extend(wished.rights.iter().cloned());
             }
-            (None, true) => {
-                all.push(self.entry.clone());
-                true
-            }
+            (None, true) => all.push(wished.clone()),
             (Some(entry), false) => {
-                let had = entry.rights.len();
-                entry.rights.retain(|right| !self.entry.rights.contains(right));
-                let changed = entry.rights.len() != had;
+                entry.rights.retain(|right| !wished.rights.contains(right));
                 all.retain(|entry| !entry.rights.is_empty());
-                changed
             }
-            (None, false) => false,
+            (None, false) => {}
         }
+        (all, owner)
     }
 
-    /// What the account has, for the trail.
+    fn account(&self, id: Uuid) -> String {
+        self.accounts.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    fn owner_text(&self, owner: Option<Uuid>) -> String {
+        owner.map_or_else(|| SELF.to_owned(), |id| self.account(id))
+    }
+
+    /// What those have whom the change is about, for the trail.
     fn text(&self, all: &[Entry]) -> String {
-        let of_account = all.iter().filter(|entry| entry.who == self.entry.who);
-        let text = |entry: &Entry| {
-            let deny = if entry.deny { "Deny " } else { "" };
-            format!("{}: {deny}{}", self.account, entry.rights.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
-        };
-        of_account.map(text).collect::<Vec<_>>().join(";")
+        let about = all.iter().filter(|entry| !matches!(&self.wish, Wish::Entry(who, _) if who.id != entry.who));
+        about.map(|entry| format!("{}: {}", self.account(entry.who), entry.text())).collect::<Vec<_>>().join(";")
     }
 
     fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Change<Done> {

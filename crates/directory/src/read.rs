@@ -1,14 +1,12 @@
 //! Reading cmdlets: one object by identity, or a list in pages.
 
-use std::collections::HashMap;
-
 use exops_filter::{Filter, Operator};
 use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::Ended;
 use exops_store::{Listing, Object, Position};
 use uuid::Uuid;
 
-use crate::filters;
+use crate::filters::{self, MEMBER_OF_GROUP, Referenced};
 use crate::nouns::{Form, Noun, Property, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
@@ -26,6 +24,20 @@ const SORTED: usize = 128;
 
 /// Parameters that restrict a list to members of the enumeration property of the same name.
 const KINDS: [&str; 2] = ["RecipientType", "RecipientTypeDetails"];
+/// Switches that restrict a list. Objects that were removed, or that no licence holds, are not kept here.
+const SWITCHES: [(&str, &str); 5] = [
+    ("Archive", "ArchiveState -ne 'None'"),
+    ("GroupMailbox", "RecipientTypeDetails -eq 'GroupMailbox'"),
+    ("PublicFolder", "RecipientTypeDetails -eq 'PublicFolderMailbox'"),
+    ("InactiveMailboxOnly", "Name -eq $null"),
+    ("SoftDeletedMailbox", "Name -eq $null"),
+];
+/// Parameters with a filter.
+const FILTERS: [&str; 2] = ["Filter", "RecipientPreviewFilter"];
+/// Parameters with a value that the property must have.
+const EQUALS: [&str; 2] = ["MailboxPlan", "OrganizationalUnit"];
+/// What an identity with a wildcard is compared with.
+const PATTERNS: [&str; 4] = ["Name", "DisplayName", "Alias", "DomainName"];
 /// What `-Anr` compares with the beginning of.
 const ANR: [&str; 5] = ["Name", "DisplayName", "FirstName", "LastName", "Alias"];
 
@@ -57,9 +69,28 @@ impl Run {
         let identity = self.wanted_identity()?;
         let wanted = self.wanted(view).await?;
         match identity {
+            Some(identity) if identity.contains('*') => self.get_matching(view, &identity, wanted, size, sort).await,
             Some(identity) => self.get_one(view, &identity, &wanted).await,
-            None => self.get_list(view, &wanted, size, sort).await,
+            None => self.get_list(view, &wanted, size, sort).await.map(|_| ()),
         }
+    }
+
+    /// What a pattern names; an error where that is nothing.
+    async fn get_matching(
+        &self,
+        view: &'static Noun,
+        pattern: &str,
+        wanted: Wanted,
+        size: ResultSize,
+        sort: Option<&'static Property>,
+    ) -> Flow {
+        let like = |property: &&str| Filter::Compare { property: (*property).to_owned(), operator: Operator::Like, value: pattern.into() };
+        let named = PATTERNS.iter().filter(|name| view.property(name).is_some()).map(like).collect();
+        let wanted = Wanted { filter: Filter::And(vec![Filter::Or(named), wanted.filter]), ..wanted };
+        if self.get_list(view, &wanted, size, sort).await? {
+            return Ok(());
+        }
+        self.output.error(self.origin().not_found(pattern)).await
     }
 
     async fn get_one(&self, view: &'static Noun, identity: &str, wanted: &Wanted) -> Flow {
@@ -70,7 +101,8 @@ impl Run {
         }
     }
 
-    async fn get_list(&self, view: &'static Noun, wanted: &Wanted, size: ResultSize, sort: Option<&'static Property>) -> Flow {
+    /// Answers whether there was anything.
+    async fn get_list(&self, view: &'static Noun, wanted: &Wanted, size: ResultSize, sort: Option<&'static Property>) -> Flow<bool> {
         let mut pages = self.pages(view, wanted).await?;
         if let Some(property) = sort {
             pages = Pages { ids: Some(self.sorted(view, wanted, property, pages).await?.into_iter()), ..Pages::of(view) };
@@ -78,12 +110,13 @@ impl Run {
         let mut left = size.limit();
         while let Some(entity) = pages.next(self, view, wanted).await? {
             if left == 0 {
-                return self.output.warning(more_results(size)).await;
+                self.output.warning(more_results(size)).await?;
+                return Ok(true);
             }
             left -= 1;
             self.show(&entity, view).await?;
         }
-        Ok(())
+        Ok(left < size.limit())
     }
 
     /// The list to walk: what the index answers, where it can.
@@ -128,7 +161,7 @@ impl Run {
         let Some(value) = self.command.argument("SortBy").filter(|v| !v.is_null()) else { return Ok(None) };
         let hidden = &self.permit.obligations().hidden_properties;
         let name = value.display();
-        let property = view.property(name.trim()).filter(|p| !hidden.contains(&p.name.to_lowercase()));
+        let property = view.property(name.trim()).filter(|p| !p.unseen && !hidden.contains(&p.name.to_lowercase()));
         property.filter(|p| !matches!(p.kind.form, Form::List(_))).map(Some).ok_or_else(|| {
             let reason = format!("It must be a property with one value that {} shows.", self.command.cmdlet.name);
             self.conversion("SortBy", value, "a property name", &reason)
@@ -189,11 +222,19 @@ impl Run {
             }
             parts.push(Filter::Or(kinds));
         }
-        if let Some(text) = self.command.argument("Filter").map(Value::display).filter(|text| !text.trim().is_empty()) {
+        for (switch, filter) in SWITCHES.into_iter().filter(|(switch, _)| self.command.flag(switch)) {
+            parts.push(filters::read(filter, view, &[]).map_err(|reason| Ended::Failed(self.origin().filter(switch, &reason)))?);
+        }
+        for property in EQUALS {
+            if let Some(text) = self.named_by(property).filter(|_| view.property(property).is_some()) {
+                parts.push(equal(property, &text));
+            }
+        }
+        for text in FILTERS.into_iter().filter_map(|p| self.command.argument(p)).filter(|v| !v.is_null()).map(Value::display) {
             let read = filters::read(&text, view, &self.permit.obligations().hidden_properties);
             let filter = read.map_err(|reason| Ended::Failed(self.origin().filter(&text, &reason)))?;
-            let names = self.referenced(view, &filter).await?;
-            parts.push(filters::dereferenced(filter, &names));
+            let referenced = self.referenced(view, &filter).await?;
+            parts.push(filters::dereferenced(filter, &referenced));
         }
         let anr = self.command.argument("Anr").filter(|v| !v.is_null());
         if let Some(value) = anr.filter(|v| v.display().contains('*')) {
@@ -203,17 +244,44 @@ impl Run {
         Ok(Wanted { filter, anr: anr.map(|v| fold(&v.display())) })
     }
 
-    /// For identities that a filter compares properties with that refer to recipients: the name that these hold.
-    async fn referenced(&self, view: &'static Noun, filter: &Filter) -> Flow<HashMap<(String, String), String>> {
-        let mut names = HashMap::new();
+    /// For identities that a filter compares properties with that refer to recipients: the name that these hold, and the
+    /// members of groups.
+    async fn referenced(&self, view: &'static Noun, filter: &Filter) -> Flow<Referenced> {
+        let mut referenced = Referenced::default();
         for (property, literal) in filters::references(filter, view) {
             self.output.check()?;
-            if let Ok(entity) = self.recipient(literal, Accepts::Recipients).await? {
+            let member_of = property == MEMBER_OF_GROUP;
+            let Some(literal) = literal else {
+                if member_of {
+                    referenced.members.insert(None, self.members_of_any().await?);
+                }
+                continue;
+            };
+            let found = self.recipient(literal, Accepts::Recipients).await?.ok();
+            if member_of {
+                let members = found.iter().flat_map(|group| self.members_of(group)).collect();
+                referenced.members.insert(Some(literal.to_owned()), members);
+            } else if let Some(entity) = found {
                 let name = self.organization().text(&entity, "Name").to_owned();
-                names.insert((property.to_owned(), literal.to_owned()), name);
+                referenced.names.insert((property.to_owned(), literal.to_owned()), name);
             }
         }
-        Ok(names)
+        Ok(referenced)
+    }
+
+    fn members_of(&self, group: &Entity) -> Vec<String> {
+        let members = self.organization().stored(group, group.noun, "Members").as_array();
+        members.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Everybody who is in some group.
+    async fn members_of_any(&self) -> Flow<Vec<String>> {
+        let Some(groups) = noun("DistributionGroup") else { return Ok(Vec::new()) };
+        let (mut pages, wanted, mut all) = (Pages::of(groups), Wanted::all(), std::collections::BTreeSet::new());
+        while let Some(group) = pages.next(self, groups, &wanted).await? {
+            all.extend(self.members_of(&group));
+        }
+        Ok(all.into_iter().collect())
     }
 
     fn matches(&self, entity: &Entity, view: &'static Noun, wanted: &Wanted) -> bool {

@@ -287,7 +287,17 @@ struct Seeding<'a> {
     /// The custom domain.
     domain: String,
     namespace: Uuid,
+    /// What all mailboxes name.
+    shared: Shared,
     objects: Vec<Entity>,
+}
+
+/// Ids that many objects name.
+struct Shared {
+    address_policy: Uuid,
+    database: Uuid,
+    enterprise_plan: Uuid,
+    standard_plan: Uuid,
 }
 
 impl<'a> Seeding<'a> {
@@ -295,7 +305,15 @@ impl<'a> Seeding<'a> {
         let label = organization.split('.').next().unwrap_or(organization);
         let domain = format!("{label}.com");
         let domain = if domain == organization { format!("{label}.net") } else { domain };
-        Self { organization, domain, namespace: Uuid::new_v5(&Uuid::NAMESPACE_DNS, organization.as_bytes()), objects: Vec::new() }
+        let namespace = Uuid::new_v5(&Uuid::NAMESPACE_DNS, organization.as_bytes());
+        let id = |what: &str| Uuid::new_v5(&namespace, what.as_bytes());
+        let shared = Shared {
+            address_policy: id("address policy"),
+            database: id("database"),
+            enterprise_plan: id("plan enterprise"),
+            standard_plan: id("plan standard"),
+        };
+        Self { organization, domain, namespace, shared, objects: Vec::new() }
     }
 
     fn standard(&mut self) {
@@ -348,7 +366,7 @@ impl<'a> Seeding<'a> {
             "EmailAddresses": [format!("SMTP:{alias}@{organization}"), format!("smtp:{alias}@{}", self.domain)],
             "DistinguishedName": format!("CN={},OU={organization},OU=Microsoft Exchange Hosted Organizations,{}", escape_dn(name), dn(FOREST)),
             "LegacyExchangeDN": format!("/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)/cn=Recipients/cn={}-{alias}", id.simple()),
-            "PoliciesIncluded": [self.id("address policy"), "{26491cfc-9e50-4857-861b-0cb8df22b5d7}"],
+            "PoliciesIncluded": [self.shared.address_policy, "{26491cfc-9e50-4857-861b-0cb8df22b5d7}"],
             "WhenCreated": created, "WhenChanged": created + DAY * 17,
         })
     }
@@ -367,8 +385,8 @@ impl<'a> Seeding<'a> {
                 "ExchangeGuid": exchange, "UserPrincipalName": address, "ServerLegacyDN":
                     "/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)/cn=Configuration/cn=Servers/cn=eurpr00mb0001",
                 "SamAccountName": format!("${}", &simple[..16]), "NetID": simple[16..].to_uppercase(),
-                "MailboxLocations": [format!("1;{exchange};Primary;{};{}", FOREST.to_lowercase(), self.id("database"))],
-                "MailboxPlan": format!("ExchangeOnlineEnterprise-{}", self.id("plan enterprise")),
+                "MailboxLocations": [format!("1;{exchange};Primary;{};{}", FOREST.to_lowercase(), self.shared.database)],
+                "MailboxPlan": format!("ExchangeOnlineEnterprise-{}", self.shared.enterprise_plan),
             }),
         );
         append(&mut values, "EmailAddresses", [format!("SPO:SPO_{external}@SPO_{}", self.namespace)]);
@@ -409,7 +427,7 @@ impl<'a> Seeding<'a> {
                 &mut more,
                 json!({"IssueWarningQuota": 49 * GIB, "ProhibitSendQuota": 99 * GIB / 2, "ProhibitSendReceiveQuota": 50 * GIB,
                 "PersistedCapabilities": ["BPOS_S_Standard"],
-                "MailboxPlan": format!("ExchangeOnline-{}", self.id("plan standard"))}),
+                "MailboxPlan": format!("ExchangeOnline-{}", self.shared.standard_plan)}),
             );
         }
         if index % 29 == 28 {
@@ -531,7 +549,15 @@ pub(crate) fn dn(host: &str) -> String {
 }
 
 pub(crate) fn escape_dn(name: &str) -> String {
-    name.replace(',', "\\,")
+    let mut escaped = String::with_capacity(name.len());
+    for (index, letter) in name.char_indices() {
+        let at_edge = letter == ' ' && (index == 0 || index + 1 == name.len());
+        if at_edge || (letter == '#' && index == 0) || ",+\"\\<>;=".contains(letter) {
+            escaped.push('\\');
+        }
+        escaped.push(letter);
+    }
+    escaped
 }
 
 /// A name as the left side of an address: lower case, letters without marks, nothing else.

@@ -152,6 +152,12 @@ pub(crate) fn from_client(property: &Property, kind: &Type, value: &Value) -> Re
                 .ok_or_else(|| "It must be a time such as 2026-11-24T09:30:00Z or 11/24/2026 9:30 AM.".to_owned())
         }
         Form::Object => object_from_client(property, kind, value),
+        Form::Enum { members, .. } => {
+            let name = text();
+            let found = members.iter().find(|(member, _)| member.eq_ignore_ascii_case(name.trim())).map(|(member, _)| (**member).into());
+            found
+                .ok_or_else(|| format!("It must be one of {}.", members.iter().map(|(member, _)| &**member).collect::<Vec<_>>().join(", ")))
+        }
         _ => Err("Values of this type cannot be set.".to_owned()),
     }
 }

@@ -6,6 +6,7 @@
 //! functions can stand behind libFuzzer.
 
 mod engine;
+mod files;
 mod keys;
 mod language;
 mod machines;
@@ -40,6 +41,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "clixml", run: wire::clixml, seeds: wire::clixml_seeds, words: wire::CLIXML },
     Target { name: "clixml-document", run: wire::clixml_document, seeds: wire::clixml_document_seeds, words: wire::CLIXML },
+    Target { name: "exported-files", run: files::exported_files, seeds: files::exported_file_seeds, words: files::WORDS },
     Target { name: "fragments", run: machines::fragments, seeds: machines::fragment_seeds, words: machines::FLAGS },
     Target { name: "messages", run: machines::messages, seeds: machines::message_seeds, words: wire::CLIXML },
     Target { name: "server-pool", run: machines::server_pool, seeds: machines::server_seeds, words: machines::MEMBERS },

@@ -347,6 +347,12 @@ pub(crate) fn soap_response(input: &[u8]) -> Result<Outcome, Problem> {
         ResponseBody::Command { command_id } => Ok(taken(&[4, usize::from(command_id.is_some())])),
         ResponseBody::Identify { vendor, version } => Ok(taken(&[5, vendor.len(), version.len()])),
         ResponseBody::Done => Ok(taken(&[6])),
+        ResponseBody::Connected(data) => {
+            let written = again(answer::connect(data, "uuid:1", "uuid:2"))?;
+            same("written and read again, the answer differs", &read.body, &written.body)?;
+            Ok(taken(&[7, data.len()]))
+        }
+        ResponseBody::Enumerated(items) => Ok(taken(&[8, items.len()])),
     }
 }
 

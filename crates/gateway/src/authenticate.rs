@@ -51,6 +51,8 @@ struct Uses {
     limit: Option<NonZeroU32>,
     /// Requests and end of life by the token's own name.
     seen: HashMap<String, (u32, i64)>,
+    /// Requests that were refused since the start, whatever the limit was.
+    refused: u64,
 }
 
 impl TokenUses {
@@ -63,7 +65,9 @@ impl TokenUses {
         }
         let (count, _) = uses.seen.entry(claims.unique_id.clone()).or_insert((0, claims.expires));
         *count = count.saturating_add(1);
-        *count <= limit.get()
+        let good = *count <= limit.get();
+        uses.refused += u64::from(!good);
+        good
     }
 }
 
@@ -104,9 +108,16 @@ impl Authenticator {
     /// changes and the answer is `false`.
     pub fn limit_token_uses(&self, requests: Option<NonZeroU32>) -> bool {
         if self.lab {
-            *self.uses.0.lock().unwrap_or_else(PoisonError::into_inner) = Uses { limit: requests, seen: HashMap::new() };
+            let mut uses = self.uses.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *uses = Uses { limit: requests, seen: HashMap::new(), refused: uses.refused };
         }
         self.lab
+    }
+
+    /// Requests that the lever refused since the start.
+    #[must_use]
+    pub fn tokens_refused(&self) -> u64 {
+        self.uses.0.lock().unwrap_or_else(PoisonError::into_inner).refused
     }
 
     /// The caller of a request. `path_tenant` is the tenant that the path names (id or domain), which must be the token's;

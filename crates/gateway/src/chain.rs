@@ -29,9 +29,22 @@ impl Segment {
         Self::new(Box::pin(stream::iter(steps)), StopToken::new(), whole)
     }
 
-    /// Objects that are there already.
-    pub(crate) fn of_values(values: Vec<Value>, whole: &StopToken) -> Self {
-        Self::of_records(values.into_iter().map(Record::Output).collect(), whole)
+    /// Objects that come until their sender is gone, or until nobody wants them any more.
+    pub(crate) fn of_input(input: mpsc::Receiver<Value>, whole: &StopToken) -> Self {
+        let stop = StopToken::new();
+        let records = stream::unfold(Some((input, stop.clone())), |reading| async move {
+            let (mut input, stop) = reading?;
+            let value = tokio::select! {
+                biased;
+                () = stop.stopped() => return Some((Step::Ended(Ended::Stopped), None)),
+                value = input.recv() => value,
+            };
+            Some(match value {
+                Some(value) => (Step::Record(Record::Output(value)), Some((input, stop))),
+                None => (Step::Ended(Ended::Completed), None),
+            })
+        });
+        Self::new(Box::pin(records), stop, whole)
     }
 }
 

@@ -13,6 +13,7 @@ mod cursor;
 mod display;
 mod listener;
 mod powershell;
+mod quota;
 mod rest;
 mod restricted;
 mod secrets;
@@ -21,6 +22,7 @@ mod shells;
 mod trail;
 mod translate;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,17 +36,15 @@ use exops_policy::{RoleModel, TenantId};
 use exops_runspace::Runspace;
 use exops_store::Store;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Limited;
 use hyper::body::Incoming;
 use rustls::ServerConfig;
+use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
 pub use authenticate::{Authenticator, Denied, Scheme};
 pub use listener::tls_config;
-
-/// Longest body of a route that is neither front end.
-const OTHER_BODY: usize = 4 << 20;
+pub use quota::Quotas;
 
 /// A tenant that the gateway serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,9 @@ pub struct Tenant {
     /// Its domains, the initial one first.
     pub domains: Vec<String>,
 }
+
+/// Ends when the connection on which a request came is gone.
+type Gone = oneshot::Receiver<Infallible>;
 
 /// Milliseconds since 1970 UTC.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -78,8 +81,10 @@ pub struct GatewayConfig {
     pub server_name: String,
     /// It is a lab: every answer says `X-Exops-Lab: 1`, and tokens must carry the lab's mark. Otherwise they must not.
     pub mark_lab: bool,
-    /// Routes of others.
+    /// Routes of others, which bound the bodies that they read.
     pub extra_routes: Router,
+    /// What one caller of remote PowerShell may use.
+    pub quotas: Quotas,
     /// The time.
     pub clock: Clock,
     /// TLS settings, see [`tls_config`].
@@ -119,7 +124,7 @@ impl Gateway {
         });
         Arc::new(Self {
             rest: rest::Rest::new(Arc::clone(&authenticator), Arc::clone(&layer), Arc::clone(&config.clock), config.server_name.clone()),
-            powershell: powershell::PowerShell::new(Arc::clone(&authenticator), layer, config.clock, config.server_name),
+            powershell: powershell::PowerShell::new(Arc::clone(&authenticator), layer, config.clock, config.server_name, config.quotas),
             runspace: config.runspace,
             authenticator,
             extra_routes: config.extra_routes,
@@ -147,7 +152,9 @@ impl Gateway {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let request_id = Uuid::new_v4();
         let gateway = Arc::clone(&self);
-        let work = tokio::spawn(async move { gateway.route(request, peer, request_id).await });
+        // Dropped with this future when the connection goes; the work goes on and may look at it.
+        let (_connection, gone) = oneshot::channel();
+        let work = tokio::spawn(async move { gateway.route(request, peer, request_id, gone).await });
         let mut response = work.await.unwrap_or_else(|error| {
             tracing::error!(%request_id, %error, "a request failed inside the gateway");
             answer::internal(request_id)
@@ -155,6 +162,10 @@ impl Gateway {
         let headers = response.headers_mut();
         if self.mark_lab {
             headers.insert("X-Exops-Lab", HeaderValue::from_static("1"));
+            // A lab may have another time than the machine.
+            if let Some(date) = self.date() {
+                headers.entry("Date").or_insert(date);
+            }
         }
         if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
             headers.entry("request-id").or_insert(value);
@@ -162,18 +173,25 @@ impl Gateway {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
         let path = request.uri().path();
         if powershell::PowerShell::claims(path) {
-            return self.powershell.answer(request, peer, request_id).await;
+            return self.powershell.answer(request, peer, request_id, gone).await;
         }
         if rest::Rest::claims(path) {
             return self.rest.answer(request, peer, request_id).await;
         }
-        let mut request = request.map(|body| Body::new(Limited::new(body, OTHER_BODY)));
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         // A router answers every request; its error type has no values.
         self.extra_routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+    }
+
+    /// The clock's time as headers have it.
+    fn date(&self) -> Option<HeaderValue> {
+        let now = jiff::Timestamp::from_millisecond((self.authenticator.clock)()).ok()?;
+        let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()?;
+        HeaderValue::from_str(&text).ok()
     }
 
     /// Frees what is past its time: page cursors and idle sessions. Runs until it is dropped.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use exops_remoting::server::{HttpAnswer, ServerConfig, Target, fault_answer, identify_answer, target};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use crate::session::SessionLayer;
 use crate::shells::Shells;
-use crate::{Authenticator, Clock, Scheme, answer};
+use crate::{Authenticator, Clock, Gone, Quotas, Scheme, answer};
 
 /// Longest request body: twice the envelope that answers announce, for clients that count it before base64.
 const BODY_BYTES: usize = 2 << 20;
@@ -34,10 +35,18 @@ pub(crate) struct PowerShell {
 }
 
 impl PowerShell {
-    pub(crate) fn new(authenticator: Arc<Authenticator>, layer: Arc<SessionLayer>, clock: Clock, server_name: String) -> Self {
-        let shells = Arc::new(Shells::new(layer, clock, server_name.clone()));
+    pub(crate) fn new(
+        authenticator: Arc<Authenticator>,
+        layer: Arc<SessionLayer>,
+        clock: Clock,
+        server_name: String,
+        quotas: Quotas,
+    ) -> Self {
+        let mut config = ServerConfig { broken_after: milliseconds(quotas.broken_after), ..ServerConfig::default() };
+        (config.pool.pipelines, config.pool.runspaces) = (quotas.commands, quotas.runspaces);
+        let shells = Arc::new(Shells::new(layer, clock, server_name.clone(), quotas));
         let limits = Limits { bytes: BODY_BYTES, ..Limits::default() };
-        Self { authenticator, shells, config: ServerConfig::default(), limits, server_name }
+        Self { authenticator, shells, config, limits, server_name }
     }
 
     /// Whether a path is this front end's: `/powershell` or `/powershell-liveid` in any case. Clients write parameters
@@ -56,9 +65,9 @@ impl PowerShell {
         self.shells.close().await;
     }
 
-    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
         let (parts, mut body) = request.into_parts();
-        let mut response = self.respond(&parts, &mut body, peer, request_id).await;
+        let mut response = self.respond(&parts, &mut body, peer, request_id, gone).await;
         answer::discard(&parts.headers, &mut body).await;
         if let Ok(name) = self.server_name.parse() {
             response.headers_mut().insert("X-CalculatedBETarget", name);
@@ -66,7 +75,7 @@ impl PowerShell {
         response
     }
 
-    async fn respond(&self, parts: &Parts, body: &mut Incoming, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
+    async fn respond(&self, parts: &Parts, body: &mut Incoming, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
         let unauthenticated_identify =
             parts.headers.get("WSMANIDENTIFY").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"unauthenticated"));
         let tenant = delegated_organization(&parts.uri.to_string());
@@ -100,6 +109,10 @@ impl PowerShell {
         };
         tracing::debug!(%request_id, principal = %caller.principal.object_id(), ?target, "remote PowerShell request");
         let refuse = |fault: &Fault| soap(fault_answer(fault, Some(&request.message_id), Uuid::new_v4()));
+        let _operation = match self.shells.admit(&caller) {
+            Ok(operation) => operation,
+            Err(fault) => return refuse(&fault),
+        };
         match target {
             Target::Create(wanted) => {
                 if !self.shells.has_rights(&caller) {
@@ -108,18 +121,22 @@ impl PowerShell {
                 soap(self.shells.open(&request, &self.config, caller, wanted.as_deref()))
             }
             Target::Shell(id) => match self.shells.find(&id, &caller) {
-                Some(shell) => soap(self.shells.handle(&shell, &request, caller).await),
+                Some(shell) => soap(self.shells.handle(&shell, &request, caller, gone).await),
                 None => refuse(&Fault::unknown_shell(&id)),
             },
             Target::Shells => soap(self.shells.list(&request, &caller)),
             Target::Commands(id) => match self.shells.find(&id, &caller) {
-                Some(shell) => soap(Shells::commands(&shell, &request)),
+                Some(shell) => soap(self.shells.commands(&shell, &request)),
                 None => refuse(&Fault::unknown_shell(&id)),
             },
             Target::Refused(fault) => refuse(&fault),
             Target::Identify => refuse(&Fault::action_not_supported(&request.action.uri())),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn soap(answer: HttpAnswer) -> Response<Body> {

@@ -25,6 +25,8 @@ const BODY_BYTES: usize = 16 << 20;
 const LIMITS: Limits = Limits { bytes: BODY_BYTES, depth: 32, values: 1_000_000, attributes: 0 };
 /// Results of cmdlets without `-ResultSize` come whole: the module does not follow their links.
 const WHOLE_RESULT: usize = 10_000;
+/// Preferences that come as headers.
+const PREFERENCES: [&str; 2] = ["WarningAction", "ErrorAction"];
 const JSON_PAGE: &str = "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8";
 
 /// The front end's state.
@@ -138,7 +140,15 @@ impl Rest {
         let Some(format) = ResponseFormat::from_header(text(headers, "X-ResponseFormat").unwrap_or_default()) else {
             return answer::error(400, "BadRequest", "X-ResponseFormat is 'json' or 'clixml'");
         };
-        let arguments = invoke.parameters.into_iter().map(|(name, value)| Argument { name: Some(name), value: Some(value), glued: true });
+        let mut parameters = invoke.parameters;
+        // The module sends preferences as headers; a parameter of the body wins.
+        for preference in PREFERENCES {
+            let value = text(headers, preference).filter(|value| !value.trim().is_empty());
+            if let Some(value) = value.filter(|_| !parameters.iter().any(|(name, _)| name.eq_ignore_ascii_case(preference))) {
+                parameters.push((preference.to_owned(), value.trim().into()));
+            }
+        }
+        let arguments = parameters.into_iter().map(|(name, value)| Argument { name: Some(name), value: Some(value), glued: true });
         let command = Command { name: invoke.cmdlet, arguments: arguments.collect(), ..Command::default() };
         let owner = (caller.tenant.0, caller.principal.object_id());
         let paged = match self.layer.has_result_size(&caller, &command.name).await {

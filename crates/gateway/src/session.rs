@@ -37,8 +37,8 @@ pub(crate) struct Call {
     pub(crate) caller: Caller,
     /// What, as sent.
     pub(crate) pipeline: Pipeline,
-    /// Objects piped in; `None` where nothing is piped.
-    pub(crate) input: Option<Vec<Value>>,
+    /// Objects piped in, as they come; `None` where nothing is piped.
+    pub(crate) input: Option<mpsc::Receiver<Value>>,
     /// A restricted session, which has commands of its own, rather than a single call.
     pub(crate) session: bool,
     /// What a cmdlet that asks for confirmation does.
@@ -69,7 +69,7 @@ impl SessionLayer {
     pub(crate) async fn catalogue(&self, caller: &Caller) -> Result<Catalogue, Fault> {
         let rights = self.rights(caller);
         let whole = self.runspace.catalogue(caller).await?;
-        Ok(granted(&whole, &rights, whole.names()))
+        Ok(granted(&whole, &rights, whole.names(), true))
     }
 
     /// Whether a cmdlet of the backend pages its result (has `-ResultSize`); `true` for a name that it lacks.
@@ -90,7 +90,8 @@ impl SessionLayer {
     async fn begin(self: &Arc<Self>, mut call: Call) -> Result<RecordStream, Ended> {
         let whole = self.runspace.catalogue(&call.caller).await?;
         let rights = self.rights(&call.caller);
-        let visible = granted(&whole, &rights, call.pipeline.commands.iter().map(|c| c.name.as_str()));
+        // A session lacks what is not granted; REST knows every parameter of a cmdlet and checks the right to it afterwards.
+        let visible = granted(&whole, &rights, call.pipeline.commands.iter().map(|c| c.name.as_str()), call.session);
         let checked = match check_script(&call.pipeline) {
             Some(record) => Err(record),
             None if call.session => bind_session(&visible, &call.pipeline, call.input.is_some()).map_err(|error| error.record),
@@ -99,6 +100,7 @@ impl SessionLayer {
         let input = call.input.take();
         let context = Context {
             rights,
+            session: call.session,
             caller: call.caller.clone(),
             on_confirm: call.on_confirm,
             host: call.host.clone(),
@@ -114,7 +116,7 @@ impl SessionLayer {
             Ok(stages) => stages,
             Err(record) => return Err(self.refuse_sent(&call, &whole, record).await),
         };
-        let mut segment = input.map(|values| Segment::of_values(values, &call.stop));
+        let mut segment = input.map(|input| Segment::of_input(input, &call.stop));
         for stage in stages {
             segment = Some(match (stage, segment) {
                 (Stage::Cmdlet(command), Some(above)) => chain::each(Arc::clone(self), context.clone(), command, above, &call.stop),
@@ -124,14 +126,14 @@ impl SessionLayer {
                     Segment::new(records, stop, &call.stop)
                 }
                 (Stage::Local(local, command), None) if local.is_source() => {
-                    let everything = granted(&whole, &context.rights, whole.names());
+                    let everything = granted(&whole, &context.rights, whole.names(), true);
                     Segment::of_records(restricted::records(local, &command, &everything), &call.stop)
                 }
                 (Stage::Local(LocalStage::OutDefault | LocalStage::ExitPsSession | LocalStage::ClearHost, _), above) => {
-                    above.unwrap_or_else(|| Segment::of_values(Vec::new(), &call.stop))
+                    above.unwrap_or_else(|| Segment::of_records(Vec::new(), &call.stop))
                 }
                 (stage, above) => {
-                    let above = above.unwrap_or_else(|| Segment::of_values(Vec::new(), &call.stop));
+                    let above = above.unwrap_or_else(|| Segment::of_records(Vec::new(), &call.stop));
                     let records = run_local_stages(above.records, &[stage], &above.stop);
                     Segment { records, stop: above.stop }
                 }
@@ -234,6 +236,7 @@ impl SessionLayer {
         let parameters = if command.is_script { Vec::new() } else { trail::sent(command, known.map(|c| &**c)) };
         let context = Context {
             rights: Rights::default(),
+            session: call.session,
             caller: call.caller.clone(),
             on_confirm: call.on_confirm,
             host: None,
@@ -265,6 +268,8 @@ impl SessionLayer {
 #[derive(Clone)]
 pub(crate) struct Context {
     rights: Rights,
+    /// Remote PowerShell, not REST.
+    session: bool,
     caller: Caller,
     on_confirm: Confirm,
     host: Option<Arc<dyn Host>>,
@@ -279,7 +284,7 @@ impl Context {
         let request = Request { cmdlet: &command.cmdlet.name, parameters: &names, digest: command.digest() };
         match decide(&self.rights, &self.caller, request) {
             Decision::Permit(permit) => Ok((permit, confirm)),
-            Decision::Deny(denial) => Err(Box::new(denied(&denial))),
+            Decision::Deny(denial) => Err(Box::new(denied(&denial, self.session))),
         }
     }
 }
@@ -329,12 +334,13 @@ pub(crate) fn receiver_stream(receiver: mpsc::Receiver<Step>) -> RecordStream {
 }
 
 /// The named cmdlets of a catalogue with the granted parameters.
-fn granted<'a>(whole: &Catalogue, rights: &Rights, names: impl IntoIterator<Item = &'a str>) -> Catalogue {
+fn granted<'a>(whole: &Catalogue, rights: &Rights, names: impl IntoIterator<Item = &'a str>, cut: bool) -> Catalogue {
     let cmdlets = names.into_iter().filter_map(|name| {
         let cmdlet = whole.cmdlet(name)?;
         let grant = rights.grant(&cmdlet.name)?;
         Some(match grant {
             exops_policy::Grant::All => Arc::clone(cmdlet),
+            _ if !cut => Arc::clone(cmdlet),
             grant => Arc::new(cmdlet.restricted(|p| grant.allows(&p.name))),
         })
     });
@@ -441,9 +447,23 @@ pub(crate) fn not_found(name: &str) -> ErrorRecord {
     record
 }
 
-fn denied(denial: &Denial) -> ErrorRecord {
+fn denied(denial: &Denial, session: bool) -> ErrorRecord {
     match denial {
         Denial::Cmdlet { cmdlet } => not_found(cmdlet),
+        Denial::Parameter { cmdlet, .. } if !session => {
+            let mut record = ErrorRecord::new(
+                "Microsoft.Exchange.Configuration.Authorization.CmdletAccessDeniedException",
+                format!(
+                    "Some of the parameters specified with the \"{cmdlet}\" cmdlet aren't present in the role definition for the current \
+                     user. Check the management roles assigned to you, and try again."
+                ),
+                ErrorCategory::PermissionDenied,
+                &format!("CmdletAccessDenied,{cmdlet}"),
+            );
+            record.activity = cmdlet.as_str().into();
+            record.string_id = Some("Ex5E8EA4".into());
+            record
+        }
         Denial::Parameter { cmdlet, parameter } => {
             let mut record = ErrorRecord::new(
                 "System.Management.Automation.ParameterBindingException",

@@ -20,28 +20,29 @@ use exops_remoting::server::{
 use exops_remoting::wsman::{Fault as WsmanFault, Request};
 use exops_runspace::{BoxFuture, Choice, Confirm, Host, HostError, Record, Step, StopToken};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::display::Display;
-use crate::secrets::Secrets;
+use crate::quota::{Meters, Operation};
+use crate::secrets::{self, Secrets};
 use crate::session::{Call, RUN_LIMIT, SessionLayer, internal_error};
-use crate::{Clock, translate};
+use crate::{Clock, Gone, Quotas, translate};
 
-/// Shells of one principal; a Create above it gets the quota fault.
-const SHELLS_PER_CALLER: usize = 20;
 /// Bytes of one pipeline that may wait for its client before its task stops pulling records.
 const BUFFER: usize = 512 << 10;
 /// Records that are written before waiting answers are looked at.
 const BATCH: usize = 64;
-/// Objects piped into one pipeline.
+/// Objects that may wait to be read by the pipeline into which they are piped.
 const INPUT: usize = 100_000;
+/// How long a client gets to send its key once a SecureString waits for it.
+const KEY: Duration = Duration::from_secs(60);
 /// How long running pipelines get to end when the gateway closes.
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// Tenant and object id.
-type Owner = (Uuid, Uuid);
+pub(crate) type Owner = (Uuid, Uuid);
 
 fn owner(caller: &Caller) -> Owner {
     (caller.tenant.0, caller.principal.object_id())
@@ -52,7 +53,7 @@ pub(crate) struct Shell {
     id: String,
     owner: Owner,
     state: Mutex<State>,
-    /// Told whenever bytes went out.
+    /// Told whenever bytes went out or something came in.
     drained: Notify,
 }
 
@@ -61,8 +62,6 @@ struct State {
     /// As the latest request brought it: a role that was taken away counts from the next command on.
     caller: Caller,
     waiting: HashMap<Ticket, oneshot::Sender<HttpAnswer>>,
-    /// Pipelines whose input is still coming.
-    collecting: HashMap<Uuid, Collecting>,
     running: HashMap<Uuid, Running>,
     /// Questions on a client's host that are not answered yet, by pipeline and call id.
     prompts: HashMap<(Uuid, i64), oneshot::Sender<Option<Value>>>,
@@ -70,14 +69,11 @@ struct State {
     closed: bool,
 }
 
-struct Collecting {
-    request: PipelineRequest,
-    input: Vec<Value>,
-}
-
 struct Running {
     stop: StopToken,
     task: JoinHandle<()>,
+    /// Where its input goes while some may come.
+    input: Option<mpsc::Sender<Value>>,
 }
 
 impl Shell {
@@ -92,12 +88,14 @@ pub(crate) struct Shells {
     clock: Clock,
     server_name: String,
     shells: Mutex<HashMap<String, Arc<Shell>>>,
+    meters: Arc<Meters>,
     started: Instant,
 }
 
 impl Shells {
-    pub(crate) fn new(layer: Arc<SessionLayer>, clock: Clock, server_name: String) -> Self {
-        Self { layer, clock, server_name, shells: Mutex::default(), started: Instant::now() }
+    pub(crate) fn new(layer: Arc<SessionLayer>, clock: Clock, server_name: String, quotas: Quotas) -> Self {
+        let meters = Arc::new(Meters::new(quotas));
+        Self { layer, clock, server_name, shells: Mutex::default(), meters, started: Instant::now() }
     }
 
     /// Milliseconds of a clock that never jumps.
@@ -112,6 +110,11 @@ impl Shells {
 
     pub(crate) fn has_rights(&self, caller: &Caller) -> bool {
         !self.layer.rights(caller).is_empty()
+    }
+
+    /// Counts a request against its caller's quotas.
+    pub(crate) fn admit(&self, caller: &Caller) -> Result<Operation, WsmanFault> {
+        self.meters.begin(owner(caller), self.now())
     }
 
     /// The caller's shell of that id (in capitals). Another principal's is as if it were not there.
@@ -129,21 +132,22 @@ impl Shells {
     }
 
     /// Serves Enumerate of a shell's commands.
-    pub(crate) fn commands(shell: &Shell, request: &Request) -> HttpAnswer {
-        commands_answer(request, &shell.lock().session, Uuid::new_v4())
+    pub(crate) fn commands(&self, shell: &Shell, request: &Request) -> HttpAnswer {
+        commands_answer(request, &shell.lock().session, Uuid::new_v4(), self.now())
     }
 
     /// Serves Create. `wanted` is the id that the client chose.
     pub(crate) fn open(self: &Arc<Self>, request: &Request, config: &ServerConfig, caller: Caller, wanted: Option<&str>) -> HttpAnswer {
         let refuse = |fault: &WsmanFault| fault_answer(fault, Some(&request.message_id), Uuid::new_v4());
+        self.make_room(&owner(&caller));
         let (shell, answer) = {
             let mut shells = self.lock();
             if let Some(existing) = wanted.and_then(|id| shells.get(id)).cloned() {
                 drop(shells);
                 return self.open_again(&existing, request, &caller);
             }
-            if shells.values().filter(|s| s.owner == owner(&caller)).count() >= SHELLS_PER_CALLER {
-                return refuse(&too_many_shells());
+            if shells.values().filter(|s| s.owner == owner(&caller)).count() >= self.meters.quotas.shells {
+                return refuse(&self.meters.quotas.too_many_shells());
             }
             let peer = Peer { owner: caller.principal.display_name(), client_ip: &caller.client_address };
             let (session, answer) = match ServerSession::open(request, config, peer, &mut Uuid::new_v4, self.now()) {
@@ -157,7 +161,6 @@ impl Shells {
                     session,
                     caller,
                     waiting: HashMap::new(),
-                    collecting: HashMap::new(),
                     running: HashMap::new(),
                     prompts: HashMap::new(),
                     secrets: Secrets::default(),
@@ -170,6 +173,28 @@ impl Shells {
         };
         self.pump(&shell, &mut shell.lock());
         answer
+    }
+
+    /// Ends a shell that its client left behind, where the caller has as many as it may have: one without a running command
+    /// before any other, the one left first before a later one.
+    fn make_room(self: &Arc<Self>, owner: &Owner) {
+        let shells: Vec<Arc<Shell>> = self.lock().values().filter(|s| s.owner == *owner).cloned().collect();
+        if shells.len() < self.meters.quotas.shells {
+            return;
+        }
+        let now = self.now();
+        let left = shells.iter().filter_map(|shell| {
+            let state = shell.lock();
+            state.session.is_lost(now).then(|| (!state.running.is_empty(), state.session.last_activity(), shell))
+        });
+        if let Some((_, _, shell)) = left.min_by_key(|(runs, since, _)| (*runs, *since)) {
+            let mut state = shell.lock();
+            // Its client may have come back since.
+            if state.session.is_lost(now) {
+                state.session.close(now);
+                self.pump(shell, &mut state);
+            }
+        }
     }
 
     /// A Create whose id is in use: the same request again (its answer was lost) gets the same answer, any other is
@@ -186,8 +211,8 @@ impl Shells {
     }
 
     /// Serves a request of a shell; waits where it is a Receive without data.
-    pub(crate) async fn handle(self: &Arc<Self>, shell: &Arc<Shell>, request: &Request, caller: Caller) -> HttpAnswer {
-        let mut answer = {
+    pub(crate) async fn handle(self: &Arc<Self>, shell: &Arc<Shell>, request: &Request, caller: Caller, mut gone: Gone) -> HttpAnswer {
+        let (ticket, mut answer) = {
             let mut state = shell.lock();
             state.caller = caller;
             let handled = state.session.handle(request, self.now());
@@ -199,7 +224,7 @@ impl Shells {
                 Handled::Held(ticket) => {
                     let (sender, receiver) = oneshot::channel();
                     state.waiting.insert(ticket, sender);
-                    receiver
+                    (ticket, receiver)
                 }
             };
             self.pump(shell, &mut state);
@@ -211,6 +236,13 @@ impl Shells {
                 answer = &mut answer => return answer.unwrap_or_else(|_| {
                     fault_answer(&WsmanFault::unknown_shell(&shell.id), Some(&request.message_id), Uuid::new_v4())
                 }),
+                // What it would have got waits for the next Receive.
+                _ = &mut gone => {
+                    let mut state = shell.lock();
+                    state.waiting.remove(&ticket);
+                    state.session.connection_gone(ticket, self.now());
+                    return fault_answer(&WsmanFault::timed_out(), Some(&request.message_id), Uuid::new_v4());
+                }
                 () = tokio::time::sleep(Duration::from_millis(wait + 1)) => {
                     let mut state = shell.lock();
                     state.session.handle_timeout(self.now());
@@ -236,7 +268,8 @@ impl Shells {
 
     fn event(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, event: SessionEvent) {
         match event {
-            SessionEvent::Opened => {}
+            // The gateway asks for a pipeline, never for the whole session.
+            SessionEvent::Opened | SessionEvent::PoolHostResponse { .. } => {}
             // A client without a usable key could not be told anything: its shell ends (case C-09).
             SessionEvent::PublicKey { key } => match state.secrets.answer(&key) {
                 Ok(encrypted) => state.session.answer_key(&encrypted),
@@ -248,22 +281,11 @@ impl Shells {
                     let _ = waiting.send(response.result.ok());
                 }
             }
-            SessionEvent::CreatePipeline { id, request } if request.no_input => self.begin(shell, state, id, *request, None),
-            SessionEvent::CreatePipeline { id, request } => {
-                state.collecting.insert(id, Collecting { request: *request, input: Vec::new() });
-            }
-            SessionEvent::Input { id, value } => {
-                if let Some(collecting) = state.collecting.get_mut(&id) {
-                    collecting.input.push(value);
-                    if collecting.input.len() > INPUT {
-                        state.collecting.remove(&id);
-                        state.session.finish(id, &PipelineEnd::Failed(Box::new(too_much_input())), self.now());
-                    }
-                }
-            }
+            SessionEvent::CreatePipeline { id, request } => self.begin(shell, state, id, *request),
+            SessionEvent::Input { id, value } => self.input(state, id, value),
             SessionEvent::EndOfInput { id } => {
-                if let Some(Collecting { request, input }) = state.collecting.remove(&id) {
-                    self.begin(shell, state, id, request, Some(input));
+                if let Some(running) = state.running.get_mut(&id) {
+                    running.input = None;
                 }
             }
             SessionEvent::CommandMetadata { id, request } => {
@@ -272,19 +294,15 @@ impl Shells {
                     let shell = Arc::clone(shell);
                     async move { shells.describe(&shell, id, &caller, &request).await }
                 };
-                self.spawn(shell, state, id, StopToken::new(), work);
+                self.spawn(shell, state, id, StopToken::new(), None, work);
             }
             SessionEvent::Stop { id } | SessionEvent::Terminated { id } => {
-                if state.collecting.remove(&id).is_some() {
-                    state.session.finish(id, &PipelineEnd::Stopped, self.now());
-                }
                 if let Some(running) = state.running.get(&id) {
                     running.stop.stop();
                 }
             }
             SessionEvent::Closed => {
                 state.closed = true;
-                state.collecting.clear();
                 for running in state.running.values() {
                     running.stop.stop();
                 }
@@ -293,18 +311,35 @@ impl Shells {
         }
     }
 
-    fn begin(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, id: Uuid, mut request: PipelineRequest, input: Option<Vec<Value>>) {
+    /// An object for a pipeline that takes input. One that is too much or cannot be read ends it.
+    fn input(&self, state: &mut State, id: Uuid, mut value: Value) {
+        let Some(running) = state.running.get_mut(&id) else { return };
+        let Some(input) = &running.input else { return };
+        let taken = state.secrets.open(&mut value).and_then(|()| match input.try_send(value) {
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Box::new(too_much_input())),
+            // Whoever reads no more, like `Select-Object -First`, has enough.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        });
+        if let Err(record) = taken {
+            running.input = None;
+            running.stop.stop();
+            state.session.finish(id, &PipelineEnd::Failed(record), self.now());
+        }
+    }
+
+    fn begin(self: &Arc<Self>, shell: &Arc<Shell>, state: &mut State, id: Uuid, mut request: PipelineRequest) {
         if let Err(record) = state.secrets.open_request(&mut request) {
             state.session.finish(id, &PipelineEnd::Failed(record), self.now());
             return;
         }
         let stop = StopToken::new();
+        let (sender, input) = if request.no_input { (None, None) } else { Some(mpsc::channel(INPUT)).unzip() };
         let statements: Vec<Pipeline> = std::iter::once(request.commands).chain(request.more_statements).map(translate::pipeline).collect();
         let work = {
             let (shells, shell, stop) = (Arc::clone(self), Arc::clone(shell), stop.clone());
             async move { shells.run(&shell, id, statements, input, &stop).await }
         };
-        self.spawn(shell, state, id, stop, work);
+        self.spawn(shell, state, id, stop, sender, work);
     }
 
     /// Runs a pipeline's work in a task and finishes the pipeline with what comes out, also when the work panics.
@@ -314,6 +349,7 @@ impl Shells {
         state: &mut State,
         id: Uuid,
         stop: StopToken,
+        input: Option<mpsc::Sender<Value>>,
         work: impl Future<Output = PipelineEnd> + Send + 'static,
     ) {
         let (shells, task_shell) = (Arc::clone(self), Arc::clone(shell));
@@ -327,7 +363,7 @@ impl Shells {
             state.running.remove(&id);
             shells.pump(&task_shell, &mut state);
         });
-        state.running.insert(id, Running { stop, task });
+        state.running.insert(id, Running { stop, task, input });
     }
 
     /// The statements of a pipeline, one after the other.
@@ -336,7 +372,7 @@ impl Shells {
         shell: &Arc<Shell>,
         id: Uuid,
         statements: Vec<Pipeline>,
-        mut input: Option<Vec<Value>>,
+        mut input: Option<mpsc::Receiver<Value>>,
         stop: &StopToken,
     ) -> PipelineEnd {
         for pipeline in statements {
@@ -382,6 +418,9 @@ impl Shells {
     ) -> PipelineEnd {
         let mut records = self.layer.run(call).await.ready_chunks(BATCH);
         while let Some(steps) = records.next().await {
+            if steps.iter().any(|step| matches!(step, Step::Record(Record::Output(value)) if secrets::is_secret(value))) {
+                self.share_key(shell, stop).await;
+            }
             let mut end = None;
             {
                 let mut state = shell.lock();
@@ -391,7 +430,7 @@ impl Shells {
                             Some((method, lines)) => {
                                 lines.into_iter().for_each(|line| state.session.tell_host(id, method, vec![line.into()]))
                             }
-                            None => self.write(&mut state.session, id, record),
+                            None => self.write(&mut state, id, record),
                         },
                         Step::Ended(ended) => end = Some(ended),
                     }
@@ -406,8 +445,14 @@ impl Shells {
         PipelineEnd::Failed(Box::new(internal_error("the command ended without a result")))
     }
 
-    fn write(&self, session: &mut ServerSession, id: Uuid, record: Record) {
+    fn write(&self, state: &mut State, id: Uuid, mut record: Record) {
         let now = self.now();
+        if let Record::Output(value) = &mut record
+            && let Err(unreadable) = state.secrets.seal(value)
+        {
+            record = Record::Error(unreadable);
+        }
+        let session = &mut state.session;
         match &record {
             Record::Output(value) => session.write(id, Output::Object(value), now),
             Record::Error(error) => {
@@ -420,6 +465,33 @@ impl Shells {
             Record::Debug(text) => session.write(id, Output::Debug(text), now),
             Record::Information(record) => session.write(id, Output::Information(record), now),
             Record::Progress(record) => session.write(id, Output::Progress(record), now),
+        }
+    }
+
+    /// Asks the client for its key, where it has not sent one by itself, and waits for it a while.
+    async fn share_key(self: &Arc<Self>, shell: &Arc<Shell>, stop: &StopToken) {
+        {
+            let mut state = shell.lock();
+            if state.secrets.are_shared() {
+                return;
+            }
+            state.session.request_key();
+            self.pump(shell, &mut state);
+        }
+        let shared = async {
+            loop {
+                let told = shell.drained.notified();
+                tokio::pin!(told);
+                told.as_mut().enable();
+                if shell.lock().secrets.are_shared() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(KEY, shared) => {}
+            () = stop.stopped() => {}
         }
     }
 
@@ -471,6 +543,7 @@ impl Shells {
     pub(crate) fn reap(self: &Arc<Self>) {
         let shells: Vec<Arc<Shell>> = self.lock().values().cloned().collect();
         let now = self.now();
+        self.meters.reap(now);
         for shell in shells {
             let mut state = shell.lock();
             if state.session.poll_timeout().is_some_and(|at| at <= now) {
@@ -555,15 +628,7 @@ impl Host for ClientHost {
     }
 }
 
-fn too_many_shells() -> WsmanFault {
-    let text = format!(
-        "The WS-Management service cannot process the request. This user is allowed a maximum number of {SHELLS_PER_CALLER} concurrent \
-         shells, which has been exceeded. Close existing shells or raise the quota for this user."
-    );
-    WsmanFault::new(WsmanFault::QUOTA_SHELLS, text)
-}
-
 fn too_much_input() -> ErrorRecord {
-    let text = format!("more than {INPUT} objects were piped into one command: send them in smaller parts");
+    let text = format!("more than {INPUT} objects wait to be read by the command into which they are piped: send them in smaller parts");
     ErrorRecord::new("System.InvalidOperationException", text, ErrorCategory::LimitsExceeded, "PipelineInputLimitExceeded")
 }

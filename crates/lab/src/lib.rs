@@ -5,6 +5,7 @@ mod config;
 mod error;
 mod folder;
 mod identity;
+mod import;
 mod ready;
 mod running;
 

@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use exops_auth::issue;
@@ -22,7 +23,7 @@ use crate::identity::{self, Tenant, database};
 use crate::{Bootstrap, LabConfig, LabError, Ready, ReadyTenant};
 
 /// The host name that answers, errors and audit entries show for the lab's server.
-const SERVER_NAME: &str = "EXOPSLAB01";
+pub(crate) const SERVER_NAME: &str = "EXOPSLAB01";
 
 /// Starts and finds labs.
 pub struct Lab;
@@ -33,7 +34,10 @@ impl Lab {
     /// # Errors
     /// See [`LabError`].
     pub async fn start(config: LabConfig) -> Result<RunningLab, LabError> {
-        let clock: Arc<dyn Fn() -> i64 + Send + Sync> = Arc::new(|| Timestamp::now().as_millisecond());
+        let clock_offset = Arc::new(AtomicI32::new(0));
+        let offset = Arc::clone(&clock_offset);
+        let clock: Arc<dyn Fn() -> i64 + Send + Sync> =
+            Arc::new(move || Timestamp::now().as_millisecond() + 1000 * i64::from(offset.load(Ordering::Relaxed)));
         let now = clock();
         identity::check_address(config.listen)?;
         let folder = Folder::take(config.data_dir.as_deref())?;
@@ -79,14 +83,18 @@ impl Lab {
             ready: ready.clone(),
             started: Timestamp::now(),
             gateway: OnceLock::new(),
+            authority: Arc::clone(&authority),
+            strict: config.strict,
             rows,
             token: token.clone(),
+            clock_offset,
             stop: Arc::clone(&stop),
         });
         // A token that was asked for by the resource's client id says that id.
         let resource = [EXCHANGE_RESOURCE.to_owned(), EXCHANGE_APP_ID.to_string()];
         let audiences = resource.into_iter().chain(bases.iter().cloned()).collect();
         let gateway = Gateway::new(GatewayConfig {
+            quotas: exops_gateway::Quotas::default(),
             runspace: Arc::new(Directory::new(&store, tenant.id(), &tenant.organization, SERVER_NAME)),
             roles: Arc::new(RoleModel::built_in()),
             store: store.clone(),

@@ -11,6 +11,8 @@ use crate::{Caller, DirectoryRole, EXCHANGE_MANAGE_AS_APP, Principal};
 pub enum Grant {
     /// Every parameter.
     All,
+    /// Every parameter but these, which another role holds.
+    Except(BTreeSet<String>),
     /// Only these.
     Parameters(BTreeSet<String>),
 }
@@ -21,6 +23,7 @@ impl Grant {
     pub fn allows(&self, parameter: &str) -> bool {
         match self {
             Self::All => true,
+            Self::Except(names) => !names.contains(&parameter.to_ascii_lowercase()),
             Self::Parameters(names) => names.contains(&parameter.to_ascii_lowercase()),
         }
     }
@@ -29,6 +32,8 @@ impl Grant {
         match (&mut *self, other) {
             (Self::All, _) => {}
             (_, Self::All) => *self = Self::All,
+            (Self::Except(a), other) => a.retain(|name| !other.allows(name)),
+            (own, Self::Except(b)) => *own = Self::Except(b.iter().filter(|name| !own.allows(name)).cloned().collect()),
             (Self::Parameters(a), Self::Parameters(b)) => a.extend(b.iter().cloned()),
         }
     }
@@ -42,10 +47,11 @@ impl Grant {
 /// directory-role Global Reader = View-Only Organization Management
 /// group View-Only Organization Management = View-Only Recipients, View-Only Configuration
 /// role View-Only Recipients = Get-Mailbox, Get-Recipient(Identity ResultSize)
+/// role Mail Recipients = Set-Mailbox(-LitigationHoldEnabled)
 /// scope Room Keepers = RecipientTypeDetails -eq 'RoomMailbox'
 /// ```
 ///
-/// A `scope` restricts what the assignments of a group may change to the objects that its filter matches.
+/// Behind a cmdlet stand the only parameters that the role grants or, each with a hyphen, those that it does not. A `scope` restricts what the assignments of a group may change to the objects that its filter matches.
 #[derive(Debug, Clone, Default)]
 pub struct RoleModel {
     directory_roles: BTreeMap<Uuid, Vec<String>>,
@@ -103,8 +109,14 @@ impl RoleModel {
                         None => Ok((item.to_ascii_lowercase(), Grant::All)),
                         Some((cmdlet, rest)) => {
                             let names = rest.strip_suffix(')').ok_or_else(|| fail(format!("'{item}' lacks ')'")))?;
-                            let names = names.split_whitespace().map(str::to_ascii_lowercase).collect();
-                            Ok((cmdlet.trim().to_ascii_lowercase(), Grant::Parameters(names)))
+                            let names: BTreeSet<_> = names.split_whitespace().map(str::to_ascii_lowercase).collect();
+                            let without: BTreeSet<_> = names.iter().filter_map(|name| Some(name.strip_prefix('-')?.to_owned())).collect();
+                            let grant = match without.len() {
+                                0 => Grant::Parameters(names),
+                                count if count == names.len() => Grant::Except(without),
+                                _ => return Err(fail(format!("'{item}' names parameters with and without a hyphen"))),
+                            };
+                            Ok((cmdlet.trim().to_ascii_lowercase(), grant))
                         }
                     });
                     let entries = entries.collect::<Result<Vec<_>, _>>()?;

@@ -5,6 +5,7 @@
 //! * [`clixml`]: the XML form of remote PowerShell (MS-PSRP 2.2.5) and of `Export-Clixml` files.
 //! * [`json`]: the annotated JSON form of the REST admin API.
 //! * [`canonical`]: one form to which both reduce, so that the same object can be compared over both.
+//! * [`exported`]: files of objects that administrators have, of any size.
 //! * [`wildcard`]: PowerShell's patterns for names.
 //! * [`record`]: error, information and progress records.
 //!
@@ -13,6 +14,7 @@
 pub mod canonical;
 pub mod clixml;
 mod datetime;
+pub mod exported;
 pub mod json;
 mod limits;
 mod object;

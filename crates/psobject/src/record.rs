@@ -134,14 +134,54 @@ pub struct ErrorRecord {
     pub string_id: Option<Arc<str>>,
 }
 
+/// Exceptions of .NET and PowerShell whose base is not `System.Exception` itself: type, base.
+const BASES: [(&str, &str); 15] = [
+    (
+        "System.Management.Automation.ParameterBindingArgumentTransformationException",
+        "System.Management.Automation.ParameterBindingException",
+    ),
+    ("System.Management.Automation.ParameterBindingValidationException", "System.Management.Automation.ParameterBindingException"),
+    ("System.Management.Automation.AmbiguousParameterSetException", "System.Management.Automation.ParameterBindingException"),
+    ("System.Management.Automation.ParameterBindingException", "System.Management.Automation.RuntimeException"),
+    ("System.Management.Automation.CommandNotFoundException", "System.Management.Automation.RuntimeException"),
+    ("System.Management.Automation.ParseException", "System.Management.Automation.RuntimeException"),
+    ("System.Management.Automation.PipelineStoppedException", "System.Management.Automation.RuntimeException"),
+    ("System.Management.Automation.ActionPreferenceStopException", "System.Management.Automation.RuntimeException"),
+    ("System.Management.Automation.Host.HostException", "System.Management.Automation.RuntimeException"),
+    ("System.Management.Automation.RuntimeException", "System.SystemException"),
+    ("System.Management.Automation.PSNotSupportedException", "System.NotSupportedException"),
+    ("System.NotSupportedException", "System.SystemException"),
+    ("System.InvalidOperationException", "System.SystemException"),
+    ("System.TimeoutException", "System.SystemException"),
+    ("System.SystemException", "System.Exception"),
+];
+
+/// The base of Exchange's own exceptions.
+const LOCALIZED: &str = "Microsoft.Exchange.Data.Common.LocalizedException";
+
+/// An exception's type names, most derived first.
+fn chain(exception_type: &str) -> Vec<Arc<str>> {
+    let mut types: Vec<Arc<str>> = vec![exception_type.into()];
+    if exception_type.starts_with("Microsoft.Exchange.") && exception_type != LOCALIZED {
+        types.push(LOCALIZED.into());
+    }
+    while let Some((_, base)) = types.last().and_then(|last| BASES.iter().find(|(name, _)| **name == **last)) {
+        types.push((*base).into());
+    }
+    let ends = ["System.Exception", "System.Object"].into_iter().filter(|end| types.last().is_none_or(|last| **last != **end));
+    let ends: Vec<Arc<str>> = ends.map(Into::into).collect();
+    types.extend(ends);
+    types
+}
+
 impl ErrorRecord {
     /// A record from the exception's most derived type, its message, a category and an error id. Activity,
-    /// target and details are left empty; `reason` is the short type name.
+    /// target and details are left empty; `reason` is the short type name. Base types are added where they are known.
     #[must_use]
     pub fn new(exception_type: &str, message: impl Into<Arc<str>>, category: ErrorCategory, id: &str) -> Self {
         let short = exception_type.rsplit('.').next().unwrap_or(exception_type);
         Self {
-            exception_types: vec![exception_type.into(), "System.Exception".into(), "System.Object".into()],
+            exception_types: chain(exception_type),
             message: message.into(),
             fully_qualified_error_id: id.into(),
             category,

@@ -3,6 +3,8 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::{Base, PsObject, Value};
+
 /// `System.Security.SecureString`: a ciphertext as it travels, or the secret itself once somebody with the key opened it.
 ///
 /// Neither form is ever shown: `Debug` gives no content, and CLIXML is written of a ciphertext alone. Equality looks at
@@ -72,4 +74,55 @@ impl From<&str> for SecureString {
     fn from(ciphertext: &str) -> Self {
         Self::sealed(ciphertext)
     }
+}
+
+impl Value {
+    /// Whether it is a SecureString or holds one: in a list, a dictionary or a property (a PSCredential's password).
+    #[must_use]
+    pub fn has_secret(&self) -> bool {
+        match self {
+            Self::SecureString(_) => true,
+            Self::Object(object) => holds_secret(object),
+            _ => false,
+        }
+    }
+
+    /// Replaces every SecureString in it. How deep values nest is bounded where they were read.
+    ///
+    /// # Errors
+    /// The first that `replace` gives; what was replaced before stays replaced.
+    pub fn replace_secrets<E>(&mut self, replace: &dyn Fn(&SecureString) -> Result<SecureString, E>) -> Result<(), E> {
+        match self {
+            Self::SecureString(secret) => *secret = replace(secret)?,
+            Self::Object(object) if holds_secret(object) => {
+                let object = Arc::make_mut(object);
+                match &mut object.base {
+                    Base::None => {}
+                    Base::Primitive(inner) => inner.replace_secrets(replace)?,
+                    Base::List(_, items) => items.iter_mut().try_for_each(|item| item.replace_secrets(replace))?,
+                    Base::Dictionary(entries) => entries.iter_mut().try_for_each(|(_, entry)| entry.replace_secrets(replace))?,
+                }
+                for properties in [&mut object.adapted, &mut object.extended] {
+                    let found: Vec<(Arc<str>, Self)> =
+                        properties.iter().filter(|(_, v)| v.has_secret()).map(|(name, v)| (Arc::clone(name), v.clone())).collect();
+                    for (name, mut inner) in found {
+                        inner.replace_secrets(replace)?;
+                        properties.set(&name, inner);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn holds_secret(object: &PsObject) -> bool {
+    let base = match &object.base {
+        Base::None => false,
+        Base::Primitive(inner) => inner.has_secret(),
+        Base::List(_, items) => items.iter().any(Value::has_secret),
+        Base::Dictionary(entries) => entries.iter().any(|(_, entry)| entry.has_secret()),
+    };
+    base || [&object.adapted, &object.extended].into_iter().any(|p| p.iter().any(|(_, v)| v.has_secret()))
 }

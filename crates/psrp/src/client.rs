@@ -20,6 +20,8 @@ pub struct ClientPoolConfig {
     pub pool_id: Uuid,
     /// The client's host.
     pub host: HostInfo,
+    /// Fewest and most runspaces to ask for, at least one.
+    pub runspaces: (i32, i32),
     /// Bounds of each incoming stream.
     pub fragments: FragmentLimits,
     /// Bounds of each message's content.
@@ -27,10 +29,11 @@ pub struct ClientPoolConfig {
 }
 
 impl ClientPoolConfig {
-    /// A pool without a host and with default limits.
+    /// A pool of one runspace without a host and with default limits.
     #[must_use]
     pub fn new(pool_id: Uuid) -> Self {
-        Self { pool_id, host: HostInfo::NONE, fragments: FragmentLimits::default(), values: Limits::default() }
+        let (fragments, values) = (FragmentLimits::default(), Limits::default());
+        Self { pool_id, host: HostInfo::NONE, runspaces: (1, 1), fragments, values }
     }
 }
 
@@ -59,6 +62,10 @@ pub enum ClientPoolEvent {
     HostCall(Option<Uuid>, HostCall),
     /// A pipeline ended.
     PipelineEnded(Uuid, PipelineEnd),
+    /// The server wants the client's public key: see [`ClientPool::send_key`].
+    KeyRequested,
+    /// The session's key under the client's, as base64.
+    Key(String),
 }
 
 #[derive(Default)]
@@ -86,6 +93,31 @@ impl ClientPool {
     /// A pool whose opening messages wait on [`Channel::Pool`].
     #[must_use]
     pub fn new(config: ClientPoolConfig) -> Self {
+        let mut pool = Self::unopened(config);
+        let (min, max) = pool.config.runspaces;
+        let init = object([
+            ("MinRunspaces", min.into()),
+            ("MaxRunspaces", max.into()),
+            ("PSThreadOptions", enumeration("System.Management.Automation.Runspaces.PSThreadOptions", "Default", 0)),
+            ("ApartmentState", enumeration("System.Threading.ApartmentState", "Unknown", 2)),
+            ("HostInfo", HostInfo { use_runspace_host: false, ..pool.config.host }.to_value()),
+            ("ApplicationArguments", Value::Null),
+        ]);
+        pool.push(None, MessageType::InitRunspacePool, &init);
+        pool
+    }
+
+    /// A pool that exists at the server, opened by somebody else. The messages that connect to it wait on
+    /// [`Channel::Pool`]; the answer goes to [`connected`](Self::connected).
+    #[must_use]
+    pub fn attach(config: ClientPoolConfig) -> Self {
+        let mut pool = Self::unopened(config);
+        // No wish about runspaces.
+        pool.push(None, MessageType::ConnectRunspacePool, &Value::from(""));
+        pool
+    }
+
+    fn unopened(config: ClientPoolConfig) -> Self {
         let mut pool = Self {
             outbox: Outbox::default(),
             input: Defragmenter::new(config.fragments),
@@ -99,16 +131,28 @@ impl ClientPool {
             ignored: 0,
         };
         pool.push(None, MessageType::SessionCapability, &Capability::own().to_value());
-        let init = object([
-            ("MinRunspaces", 1.into()),
-            ("MaxRunspaces", 1.into()),
-            ("PSThreadOptions", enumeration("System.Management.Automation.Runspaces.PSThreadOptions", "Default", 0)),
-            ("ApartmentState", enumeration("System.Threading.ApartmentState", "Unknown", 2)),
-            ("HostInfo", HostInfo { use_runspace_host: false, ..pool.config.host }.to_value()),
-            ("ApplicationArguments", Value::Null),
-        ]);
-        pool.push(None, MessageType::InitRunspacePool, &init);
         pool
+    }
+
+    /// Takes what the server answered to the messages of [`attach`](Self::attach). State and private data follow.
+    ///
+    /// # Errors
+    /// When it is not what a server answers, or the server speaks another version.
+    pub fn connected(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
+        self.receive(Channel::Pool, bytes)?;
+        let missing = ProtocolError::Unexpected { kind: MessageType::RunspacePoolInitData, when: "without SESSION_CAPABILITY" };
+        if self.peer.is_some() { Ok(()) } else { Err(missing) }
+    }
+
+    /// Takes a pipeline over that exists at the server.
+    pub fn adopt(&mut self, id: Uuid) {
+        self.pipelines.insert(id, Pipeline { input: Defragmenter::new(self.config.fragments), ..Pipeline::default() });
+    }
+
+    /// Queues the client's public key, as base64 of the blob that MS-PSRP 2.2.5.1 describes. The server takes one from each
+    /// client and answers with [`ClientPoolEvent::Key`].
+    pub fn send_key(&mut self, public_key: &str) {
+        self.push(None, MessageType::PublicKey, &object([("PublicKey", public_key.into())]));
     }
 
     /// What the server said about itself, once it did.
@@ -142,7 +186,7 @@ impl ClientPool {
 
     /// Makes a pipeline; its request waits on its channel.
     pub fn invoke(&mut self, id: Uuid, request: &PipelineRequest) {
-        self.pipelines.insert(id, Pipeline { input: Defragmenter::new(self.config.fragments), ..Pipeline::default() });
+        self.adopt(id);
         self.push(Some(id), MessageType::CreatePipeline, &request.to_value());
     }
 
@@ -293,6 +337,12 @@ impl ClientPool {
             MessageType::RunspacePoolHostCall => {
                 let call = HostCall::from_value(message.kind, &self.value(message)?)?;
                 self.events.push_back(ClientPoolEvent::HostCall(None, call));
+            }
+            MessageType::PublicKeyRequest => self.events.push_back(ClientPoolEvent::KeyRequested),
+            MessageType::EncryptedSessionKey => {
+                let content = self.value(message)?;
+                let key = Reader::new(message.kind, &content)?.text("EncryptedSessionKey")?.to_owned();
+                self.events.push_back(ClientPoolEvent::Key(key));
             }
             MessageType::CreatePipeline | MessageType::InitRunspacePool | MessageType::GetCommandMetadata => {
                 return Err(ProtocolError::Unexpected { kind: message.kind, when: "from a server" });

@@ -17,6 +17,7 @@ mod outbox;
 mod pipeline;
 mod record;
 mod server;
+mod user_event;
 
 use exops_psobject::clixml::ClixmlError;
 use thiserror::Error;
@@ -33,6 +34,7 @@ pub use outbox::Outbox;
 pub use pipeline::{Output, PipelineEnd, PipelineState, PoolState};
 pub use record::{error_from_value, error_to_value};
 pub use server::{ServerPool, ServerPoolConfig, ServerPoolEvent};
+pub use user_event::UserEvent;
 
 /// Which of the two kinds of byte streams: the pool's own or that of one pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,6 +97,12 @@ pub enum ProtocolError {
         found: Uuid,
         /// Id of the stream.
         expected: Uuid,
+    },
+    /// More pipelines at once than there may be.
+    #[error("{limit} pipelines exist already")]
+    TooManyPipelines {
+        /// How many there may be.
+        limit: usize,
     },
     /// The peer speaks an incompatible version.
     #[error("the peer's {what} is {found}; {needed} is needed")]

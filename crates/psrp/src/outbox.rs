@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use exops_psobject::{Value, clixml};
 use uuid::Uuid;
@@ -116,14 +116,18 @@ impl Outbox {
         self.text.drain(from..from + bytes);
     }
 
-    /// Begins every message anew under ids from `next` on, for a client that has none of their fragments.
-    pub(crate) fn renumber(&mut self, next: &mut u64) {
+    /// Begins every message anew under ids from `next` on, for a client that has none of their fragments. Answers the new id
+    /// of each old one.
+    pub(crate) fn renumber(&mut self, next: &mut u64) -> HashMap<u64, u64> {
+        let mut moved = HashMap::with_capacity(self.entries.len());
         for entry in &mut self.entries {
+            moved.insert(entry.object_id, *next);
             entry.object_id = *next;
             entry.sent = 0;
             entry.next_fragment = 0;
             *next += 1;
         }
+        moved
     }
 
     /// Gives back what went out. Moving the rest costs at most as much as serialising it did.

@@ -59,22 +59,12 @@ impl PipelineEnd {
             Self::Completed => state_message("PipelineState", PipelineState::Completed as i32, None),
             Self::Failed(record) => state_message("PipelineState", PipelineState::Failed as i32, Some(record)),
             Self::Stopped => {
-                let record = ErrorRecord {
-                    exception_types: [
-                        "System.Management.Automation.PipelineStoppedException",
-                        "System.Management.Automation.RuntimeException",
-                    ]
-                    .into_iter()
-                    .chain(["System.SystemException", "System.Exception", "System.Object"])
-                    .map(Into::into)
-                    .collect(),
-                    ..ErrorRecord::new(
-                        "System.Management.Automation.PipelineStoppedException",
-                        "The pipeline has been stopped.",
-                        ErrorCategory::OperationStopped,
-                        "PipelineStopped",
-                    )
-                };
+                let record = ErrorRecord::new(
+                    "System.Management.Automation.PipelineStoppedException",
+                    "The pipeline has been stopped.",
+                    ErrorCategory::OperationStopped,
+                    "PipelineStopped",
+                );
                 state_message("PipelineState", PipelineState::Stopped as i32, Some(&record))
             }
         }

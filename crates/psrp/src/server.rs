@@ -1,7 +1,8 @@
 mod event;
+mod pool;
 mod resume;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use exops_psobject::{ErrorCategory, ErrorRecord, Limits, Value, clixml};
 use uuid::Uuid;
@@ -76,7 +77,9 @@ struct Pipeline {
     input: Inputs,
     merges_errors: bool,
     has_ui: bool,
-    calls: HashSet<i64>,
+    nested: bool,
+    /// Calls of the client's host that are not answered, with the ids of the objects that carried them.
+    calls: BTreeMap<i64, (u64, HostCall)>,
     /// What came for it before it began.
     waiting: VecDeque<ServerPoolEvent>,
     waiting_bytes: usize,
@@ -117,6 +120,8 @@ pub struct ServerPool {
     runspaces: usize,
     /// MinRunspaces and MaxRunspaces as the client asked for them.
     asked: (i64, i64),
+    /// Calls of the host of the pool's client that are not answered, with the ids of the objects that carried them.
+    calls: BTreeMap<i64, (u64, HostCall)>,
     /// The client sent its public key.
     key_asked: bool,
     outbox: Outbox,
@@ -145,6 +150,7 @@ impl ServerPool {
             id: Uuid::nil(),
             host: HostInfo::NONE,
             asked: (1, 1),
+            calls: BTreeMap::new(),
             key_asked: false,
             outbox: Outbox::default(),
             input: Inputs::default(),
@@ -171,6 +177,10 @@ impl ServerPool {
         self.ignored
     }
 
+    fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
     /// The next thing to do.
     pub fn next_event(&mut self) -> Option<ServerPoolEvent> {
         self.events.pop_front()
@@ -189,7 +199,7 @@ impl ServerPool {
             return Err(ProtocolError::PipelineExists(id));
         }
         if self.pipelines.len() + self.abandoned.len() >= self.config.pipelines {
-            return Err(ProtocolError::TooMuch { what: "pipelines", limit: self.config.pipelines });
+            return Err(ProtocolError::TooManyPipelines { limit: self.config.pipelines });
         }
         let pipeline = Pipeline {
             state: State::Receiving,
@@ -197,7 +207,8 @@ impl ServerPool {
             input: Inputs::default(),
             merges_errors: false,
             has_ui: false,
-            calls: HashSet::new(),
+            nested: false,
+            calls: BTreeMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
         };
@@ -264,34 +275,16 @@ impl ServerPool {
                 let key = Reader::new(message.kind, &content)?.text("PublicKey")?.to_owned();
                 self.public_key(key)
             }
-            (Phase::Open, MessageType::SetMaxRunspaces | MessageType::SetMinRunspaces | MessageType::ResetRunspaceState) => {
-                // The number of runspaces is fixed; there is no state to reset.
-                let content = self.value(message)?;
-                let done = message.kind == MessageType::ResetRunspaceState;
-                let call = Reader::new(message.kind, &content)?.number("ci")?;
-                self.push_pool(
-                    MessageType::RunspaceAvailability,
-                    &object([("SetMinMaxRunspacesResponse", done.into()), ("ci", call.into())]),
-                );
-                Ok(())
-            }
-            (Phase::Open, MessageType::GetAvailableRunspaces) => {
-                let content = self.value(message)?;
-                let call = Reader::new(message.kind, &content)?.number("ci")?;
-                let free = i64::try_from(self.runspaces.saturating_sub(self.running())).unwrap_or(0);
-                self.push_pool(
-                    MessageType::RunspaceAvailability,
-                    &object([("SetMinMaxRunspacesResponse", free.into()), ("ci", call.into())]),
-                );
-                Ok(())
-            }
+            (
+                Phase::Open,
+                MessageType::SetMaxRunspaces
+                | MessageType::SetMinRunspaces
+                | MessageType::ResetRunspaceState
+                | MessageType::GetAvailableRunspaces,
+            ) => self.runspaces_message(message),
             // pypsrp sends a pipeline's answers on the pool's stream.
             (Phase::Open, MessageType::PipelineHostResponse) => self.host_response(message),
-            (Phase::Open, MessageType::RunspacePoolHostResponse) => {
-                // The pool itself never calls.
-                self.ignored += 1;
-                Ok(())
-            }
+            (Phase::Open, MessageType::RunspacePoolHostResponse) => self.pool_host_response(message),
             (_, kind) => Err(ProtocolError::Unexpected { kind, when: "on the pool's stream in this state" }),
         }
     }
@@ -381,7 +374,7 @@ impl ServerPool {
     fn host_response(&mut self, message: &Message) -> Result<(), ProtocolError> {
         let id = message.pipeline_id;
         let response = HostResponse::from_value(message.kind, &self.value(message)?)?;
-        if self.pipelines.get_mut(&id).is_some_and(|p| p.calls.remove(&response.call_id)) {
+        if self.pipelines.get_mut(&id).is_some_and(|p| p.calls.remove(&response.call_id).is_some()) {
             self.events.push_back(ServerPoolEvent::HostResponse { id, response });
         } else {
             // Not asked, or asked and answered (case C-11).
@@ -397,6 +390,7 @@ impl ServerPool {
         };
         if let ServerPoolEvent::Pipeline { request, .. } = &event {
             pipeline.merges_errors = request.merges_errors();
+            pipeline.nested = request.is_nested;
             let host = if request.host.use_runspace_host { pool_host } else { request.host };
             pipeline.has_ui = host.has_ui();
         }
@@ -427,9 +421,20 @@ impl ServerPool {
         self.abandoned.len() + self.pipelines.values().filter(|p| matches!(p.state, State::Running)).count()
     }
 
+    /// The next pipeline that a runspace is free for. One that waits for its client's host lends its runspace to nested ones.
+    fn next_waiting(&mut self) -> Option<Uuid> {
+        let running = self.running();
+        let lent = self.pipelines.values().filter(|p| matches!(p.state, State::Running) && !p.calls.is_empty()).count();
+        let fits = |id: &Uuid| {
+            let nested = self.pipelines.get(id).is_some_and(|p| p.nested);
+            running < self.runspaces + if nested { lent } else { 0 }
+        };
+        let index = self.queue.iter().position(fits)?;
+        self.queue.remove(index)
+    }
+
     fn start_next(&mut self) {
-        while self.running() < self.runspaces {
-            let Some(id) = self.queue.pop_front() else { break };
+        while let Some(id) = self.next_waiting() {
             let Some(pipeline) = self.pipelines.get_mut(&id) else { continue };
             match std::mem::replace(&mut pipeline.state, State::Running) {
                 State::Waiting(event) => {
@@ -554,9 +559,12 @@ impl ServerPool {
     pub fn call_host(&mut self, id: Uuid, method: HostMethod, parameters: Vec<Value>) -> Option<i64> {
         let call_id = self.next_call;
         let pipeline = self.pipelines.get_mut(&id).filter(|p| p.has_ui && matches!(p.state, State::Running))?;
-        pipeline.calls.insert(call_id);
+        let call = HostCall { call_id, method, parameters };
+        let value = call.to_value();
+        pipeline.calls.insert(call_id, (self.next_object, call));
         self.next_call += 1;
-        self.push_pipeline(id, MessageType::PipelineHostCall, &HostCall { call_id, method, parameters }.to_value());
+        self.push_pipeline(id, MessageType::PipelineHostCall, &value);
+        self.start_next();
         Some(call_id)
     }
 

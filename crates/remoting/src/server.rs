@@ -15,39 +15,31 @@
 
 mod check;
 mod event;
+mod output;
+mod receive;
 mod resume;
+mod route;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use exops_psobject::Value;
-use exops_psrp::{
-    Channel, HostMethod, Priority, ServerPool, ServerPoolConfig, ServerPoolEvent, choice_call, first_pipeline_id, read_line_call,
-};
+use exops_psrp::{Channel, Priority, ServerPool, ServerPoolConfig, ServerPoolEvent, first_pipeline_id};
 use exops_wsman::answer::{self, ShellDescription};
-use exops_wsman::{Action, BufferMode, CommandState, Fault, Request, RequestBody, StreamData, uri, xpress};
+use exops_wsman::{Action, BufferMode, Fault, Request, RequestBody, StreamData, uri, xpress};
 use uuid::Uuid;
 
 use check::{SMALLEST_ENVELOPE, check_common, check_create, parse_command_id, protocol_fault, wants_xpress};
+use receive::{DEFAULT_ENVELOPE, Held, LastAnswer};
 
 pub use event::SessionEvent;
 pub use exops_psrp::{Output, PipelineEnd};
+pub use route::{Target, commands_answer, fault_answer, identify_answer, shells_answer, target};
 
 use crate::{CONTENT_TYPE, MAX_RESTORED};
 
-/// What a client gets that does not say how much it takes: the limit of version 2 servers.
-const DEFAULT_ENVELOPE: usize = 153_600;
 /// Answers to requests other than Receive that are kept for a repeated request.
 const KEPT_ANSWERS: usize = 64;
-/// Connections on which one held Receive may wait.
-const COPIES: usize = 4;
-/// Message ids of Receives that are remembered for each channel: a request that was late on its way is known by them.
-const KNOWN_RECEIVES: usize = 32;
-
-/// How long the last answer of a channel is kept for a client that does not come back, in milliseconds. One that comes
-/// back with its next Receive has got it, so an idle session holds none.
-const KEPT_TIME: u64 = 600_000;
 
 /// What the endpoint offers.
 #[derive(Debug, Clone)]
@@ -63,6 +55,10 @@ pub struct ServerConfig {
     pub operation_timeout: u64,
     /// Longest time in milliseconds that a Receive is held, whatever the client says.
     pub max_operation_timeout: u64,
+    /// A client without a request for so long, in milliseconds, has left its shell behind: another one may connect to it.
+    pub lost_after: u64,
+    /// The same after the connection of its last Receive broke.
+    pub broken_after: u64,
     /// Bytes of output that a pipeline keeps while nobody is connected, where the oldest may be lost.
     pub disconnected_output: usize,
     /// Largest answer in bytes, whatever the client takes.
@@ -84,6 +80,9 @@ impl Default for ServerConfig {
             max_idle_timeout: 43_200_000,
             operation_timeout: 60_000,
             max_operation_timeout: 300_000,
+            // Windows' client tries for four minutes to come back.
+            lost_after: 240_000,
+            broken_after: 10_000,
             disconnected_output: 4 << 20,
             max_envelope: 512_000,
             vendor: "ExOPS".to_owned(),
@@ -132,107 +131,12 @@ pub enum Handled {
     Held(Ticket),
 }
 
-/// Where a request belongs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// Answer with [`identify_answer`]; needs no authentication.
-    Identify,
-    /// Opens a shell. The id is the client's choice in capitals, when it made one: an id that is in use must be refused.
-    Create(Option<String>),
-    /// Belongs to this shell, its id in capitals.
-    Shell(String),
-    /// Answer with [`shells_answer`].
-    Shells,
-    /// Answer with [`commands_answer`]: the commands of this shell, its id in capitals.
-    Commands(String),
-    /// Not served.
-    Refused(Fault),
-}
-
-/// Tells where a parsed request belongs.
-#[must_use]
-pub fn target(request: &Request) -> Target {
-    match (&request.action, &request.body, &request.shell_id) {
-        (Action::Identify, _, _) => Target::Identify,
-        (Action::Create, RequestBody::Create(shell), _) => Target::Create(shell.shell_id.as_ref().map(|id| id.to_uppercase())),
-        (Action::Enumerate, RequestBody::Enumerate { shell_id }, _) => enumerated(request, shell_id.as_deref()),
-        (Action::Create | Action::Enumerate | Action::Pull | Action::Other(_), _, _) => {
-            Target::Refused(Fault::action_not_supported(&request.action.uri()))
-        }
-        (_, _, Some(id)) => Target::Shell(id.to_uppercase()),
-        (Action::Get, _, None) => Target::Refused(Fault::action_not_supported(&request.action.uri())),
-        (_, _, None) => Target::Refused(Fault::new(Fault::UNEXPECTED_SELECTORS, "the request names no shell: selector ShellId is missing")),
-    }
-}
-
-fn enumerated(request: &Request, shell_id: Option<&str>) -> Target {
-    match (request.resource_uri.as_str(), shell_id) {
-        (uri::SHELL, None) => Target::Shells,
-        (uri::SHELL_COMMAND, Some(id)) => Target::Commands(id.to_uppercase()),
-        (uri::SHELL_COMMAND, None) => {
-            Target::Refused(Fault::new(Fault::UNEXPECTED_SELECTORS, "the filter names no shell: selector ShellId is missing"))
-        }
-        (other, _) => Target::Refused(Fault::unknown_resource(other)),
-    }
-}
-
-/// The HTTP answer to Enumerate of shells. It names what is given; whose they are is the driver's business.
-#[must_use]
-pub fn shells_answer<'a>(
-    request: &Request,
-    sessions: impl IntoIterator<Item = &'a ServerSession>,
-    message_id: Uuid,
-    now_ms: u64,
-) -> HttpAnswer {
-    let shells: Vec<_> = sessions.into_iter().map(|s| s.description(now_ms)).collect();
-    HttpAnswer::ok(answer::enumerate_shells(&shells, &request.message_id, &message_text(message_id)))
-}
-
-/// The HTTP answer to Enumerate of a shell's commands.
-#[must_use]
-pub fn commands_answer(request: &Request, session: &ServerSession, message_id: Uuid) -> HttpAnswer {
-    HttpAnswer::ok(answer::enumerate_commands(&session.commands(), &request.message_id, &message_text(message_id)))
-}
-
-/// The HTTP answer for a fault.
-#[must_use]
-pub fn fault_answer(fault: &Fault, relates_to: Option<&str>, message_id: Uuid) -> HttpAnswer {
-    fault_with(fault, relates_to, &message_text(message_id))
-}
-
 fn fault_with(fault: &Fault, relates_to: Option<&str>, message_id: &str) -> HttpAnswer {
     HttpAnswer { status: 500, content_type: CONTENT_TYPE, body: fault.envelope(relates_to, message_id).into() }
 }
 
-/// The HTTP answer to Identify.
-#[must_use]
-pub fn identify_answer(request: &Request, config: &ServerConfig, message_id: Uuid) -> HttpAnswer {
-    let relates_to = Some(request.message_id.as_str()).filter(|id| !id.is_empty());
-    HttpAnswer::ok(answer::identify(&config.vendor, &config.product_version, relates_to, &message_text(message_id)))
-}
-
 fn message_text(id: Uuid) -> String {
     format!("uuid:{}", id.to_string().to_uppercase())
-}
-
-struct Held {
-    ticket: Ticket,
-    /// The same request, repeated: whichever connection is alive gets the answer.
-    copies: Vec<Ticket>,
-    channel: Channel,
-    /// The command id as the client wrote it.
-    command_id: Option<String>,
-    message_id: String,
-    max_envelope: usize,
-    deadline: u64,
-}
-
-struct LastAnswer {
-    message_id: String,
-    /// `None` when it was given and is no longer kept.
-    answer: Option<HttpAnswer>,
-    /// Then nobody asks for it any more.
-    expires: u64,
 }
 
 /// One open shell.
@@ -252,8 +156,14 @@ pub struct ServerSession {
     /// What becomes of output above [`ServerConfig::disconnected_output`] while nobody is connected.
     buffer_mode: BufferMode,
     disconnected_output: usize,
-    /// Nobody is connected.
+    /// The client disconnected.
     disconnected: bool,
+    lost_after: u64,
+    broken_after: u64,
+    /// The connection of the last held Receive broke, and nothing came since.
+    broken: bool,
+    /// `p:SessionId`s of clients whose shell another one took over.
+    ousted: VecDeque<String>,
     /// The client's `p:SessionId`, where it sends one.
     client: Option<String>,
     opened: u64,
@@ -305,6 +215,10 @@ impl ServerSession {
             buffer_mode: BufferMode::Block,
             disconnected_output: config.disconnected_output,
             disconnected: false,
+            lost_after: config.lost_after,
+            broken_after: config.broken_after,
+            broken: false,
+            ousted: VecDeque::new(),
             client: request.session_id.clone(),
             opened: now_ms,
             pool: ServerPool::new(config.pool.clone()),
@@ -322,7 +236,14 @@ impl ServerSession {
         };
         session.pool.receive(Channel::Pool, Priority::Default, &shell.creation).map_err(|e| refuse(&protocol_fault(&e), ids()))?;
         let message_id = session.next_message_id();
-        let answer = HttpAnswer::ok(answer::create(&session.description(now_ms), &request.message_id, &message_id));
+        let envelope = answer::create(&session.description(now_ms), &request.message_id, &message_id);
+        let limit = request.max_envelope_size.unwrap_or(DEFAULT_ENVELOPE);
+        if envelope.len() > limit {
+            // It repeats the address that the client used.
+            let text = format!("the answer has {} bytes, more than the {limit} of MaxEnvelopeSize", envelope.len());
+            return Err(refuse(&Fault::new(Fault::ENVELOPE_TOO_LARGE, text), ids()));
+        }
+        let answer = HttpAnswer::ok(envelope);
         session.keep(&request.message_id, &answer);
         Ok((session, answer))
     }
@@ -330,7 +251,7 @@ impl ServerSession {
     fn description(&self, now_ms: u64) -> ShellDescription<'_> {
         ShellDescription {
             buffer_mode: self.buffer_mode,
-            connected: !self.disconnected,
+            connected: !self.disconnected && !self.is_lost(now_ms),
             age: now_ms.saturating_sub(self.opened),
             inactivity: now_ms.saturating_sub(self.last_activity),
             compressed: self.compressed,
@@ -364,7 +285,10 @@ impl ServerSession {
         if let Err(fault) = check_common(request).and_then(|()| self.check_resource(request)).and_then(|()| self.check_connected(request)) {
             return self.refuse(&fault, request);
         }
-        self.last_activity = now_ms;
+        // A question about the shell, or an attempt to take it over, is no sign of life of its client.
+        if !matches!(request.action, Action::Get | Action::Connect) {
+            (self.last_activity, self.broken) = (now_ms, false);
+        }
         if let RequestBody::Receive { command_id } = &request.body {
             return self.receive(request, command_id.as_deref(), now_ms);
         }
@@ -433,7 +357,7 @@ impl ServerSession {
                 Ok(answer::reconnect(relates_to, &self.next_message_id()))
             }
             (_, RequestBody::Connect { command_id, connect }) => {
-                let data = self.connect(request, command_id.as_deref(), connect)?;
+                let data = self.connect(request, command_id.as_deref(), connect, now_ms)?;
                 Ok(answer::connect(&data, relates_to, &self.next_message_id()))
             }
             (action, _) => Err(Fault::action_not_supported(&action.uri())),
@@ -513,113 +437,6 @@ impl ServerSession {
         if self.pool.has_pipeline(id) { Ok(Channel::Pipeline(id)) } else { Err(Fault::unknown_command()) }
     }
 
-    fn receive(&mut self, request: &Request, command_id: Option<&str>, now_ms: u64) -> Handled {
-        let channel = match self.channel(command_id) {
-            Ok(channel) => channel,
-            Err(fault) => return self.refuse(&fault, request),
-        };
-        if let Some(last) = self.last.get_mut(&channel).filter(|last| last.message_id == request.message_id) {
-            if let Some(answer) = &last.answer {
-                last.expires = now_ms.saturating_add(KEPT_TIME);
-                return Handled::Answer(answer.clone());
-            }
-            let text = "the answer to this Receive was given and is no longer kept; what it held is lost";
-            return self.refuse(&Fault::new(Fault::PLUGIN_EXCEPTION, text), request);
-        }
-        if self.is_late(channel, &request.message_id) {
-            return self.refuse(&Fault::timed_out(), request);
-        }
-        self.last.remove(&channel);
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        if let Some(held) = self.held.iter_mut().find(|held| held.channel == channel && held.message_id == request.message_id)
-            && held.copies.len() < COPIES
-        {
-            held.copies.push(ticket);
-            return Handled::Held(ticket);
-        }
-        // A second Receive means that the connection of the first is dead (case X-08).
-        self.end_held(|held| held.channel == channel, &Fault::timed_out());
-        let timeout = request.operation_timeout.unwrap_or(self.operation_timeout).min(self.max_operation_timeout);
-        let held = Held {
-            ticket,
-            copies: Vec::new(),
-            channel,
-            command_id: command_id.map(str::to_owned),
-            message_id: request.message_id.clone(),
-            max_envelope: request.max_envelope_size.unwrap_or(DEFAULT_ENVELOPE).min(self.max_envelope),
-            deadline: now_ms.saturating_add(timeout),
-        };
-        match self.produce(&held, now_ms) {
-            Some(answer) => Handled::Answer(answer),
-            None => {
-                self.held.push(held);
-                Handled::Held(ticket)
-            }
-        }
-    }
-
-    /// Whether a Receive was overtaken by a later one of its channel. Nobody waits for its answer any more: data that it got
-    /// would be lost.
-    fn is_late(&mut self, channel: Channel, message_id: &str) -> bool {
-        let known = self.receives.entry(channel).or_default();
-        if known.iter().any(|id| id == message_id) {
-            return known.back().is_some_and(|newest| newest != message_id);
-        }
-        if known.len() == KNOWN_RECEIVES {
-            known.pop_front();
-        }
-        known.push_back(message_id.to_owned());
-        false
-    }
-
-    /// The answer to a Receive, if there is something to answer now.
-    fn produce(&mut self, held: &Held, now_ms: u64) -> Option<HttpAnswer> {
-        let id = match held.channel {
-            Channel::Pipeline(id) => Some(id),
-            Channel::Pool => None,
-        };
-        let command_id = held.command_id.as_deref();
-        if self.pool.has_output(held.channel) {
-            // "Done" never travels with data: PowerShell's client on Unix would not see it.
-            let state = id.map(|_| CommandState::Running);
-            let message_id = self.next_message_id();
-            let capacity = answer::receive_capacity(held.max_envelope, command_id, state, &held.message_id, &message_id);
-            let data = if self.compressed {
-                xpress::compress(&self.pool.take(held.channel, xpress::capacity(capacity)))
-            } else {
-                self.pool.take(held.channel, capacity)
-            };
-            let answer = HttpAnswer::ok(answer::receive(command_id, &data, state, &held.message_id, &message_id));
-            let expires = now_ms.saturating_add(KEPT_TIME);
-            self.last.insert(held.channel, LastAnswer { message_id: held.message_id.clone(), answer: Some(answer.clone()), expires });
-            return Some(answer);
-        }
-        if id.is_some_and(|id| self.pool.is_drained(id)) {
-            let message_id = self.next_message_id();
-            return Some(HttpAnswer::ok(answer::receive(command_id, &[], Some(CommandState::Done), &held.message_id, &message_id)));
-        }
-        None
-    }
-
-    fn end_held(&mut self, which: impl Fn(&Held) -> bool, fault: &Fault) {
-        let (ended, kept) = std::mem::take(&mut self.held).into_iter().partition(|held| which(held));
-        self.held = kept;
-        let ended: Vec<Held> = ended;
-        for held in ended {
-            let id = self.next_message_id();
-            let answer = fault_with(fault, Some(&held.message_id), &id);
-            // The answer of that request, should it be repeated.
-            let (message_id, expires) = (held.message_id.clone(), u64::MAX);
-            self.last.insert(held.channel, LastAnswer { message_id, answer: Some(answer.clone()), expires });
-            self.give(&held, &answer);
-        }
-    }
-
-    fn give(&mut self, held: &Held, answer: &HttpAnswer) {
-        self.ready.extend(held.copies.iter().chain([&held.ticket]).map(|ticket| (*ticket, answer.clone())));
-    }
-
     /// Answers of one session differ in the last group of their id.
     fn next_message_id(&mut self) -> String {
         self.messages = self.messages.wrapping_add(1);
@@ -641,114 +458,10 @@ impl ServerSession {
             ServerPoolEvent::Input { id, value } => SessionEvent::Input { id, value },
             ServerPoolEvent::EndOfInput { id } => SessionEvent::EndOfInput { id },
             ServerPoolEvent::HostResponse { id, response } => SessionEvent::HostResponse { id, response },
+            ServerPoolEvent::PoolHostResponse { response } => SessionEvent::PoolHostResponse { response },
             ServerPoolEvent::Stop { id } => SessionEvent::Stop { id },
             ServerPoolEvent::Terminated { id } => SessionEvent::Terminated { id },
         })
-    }
-
-    /// Writes one item of a running pipeline; ignored when it does not run. Errors go into the output when the client
-    /// asked for that (`2>&1`).
-    pub fn write(&mut self, pipeline: Uuid, output: Output<'_>, _now_ms: u64) {
-        self.pool.write(pipeline, output);
-        if self.loses_output() {
-            self.pool.drop_oldest(self.disconnected_output);
-        }
-    }
-
-    /// Ends a pipeline; the next waiting one may begin. Only the first call counts.
-    pub fn finish(&mut self, pipeline: Uuid, end: &PipelineEnd, _now_ms: u64) {
-        self.pool.finish(pipeline, end);
-    }
-
-    /// Bytes of a pipeline that wait to be fetched: above a bound of its own, the driver stops pulling from the
-    /// runspace until a Receive took some.
-    #[must_use]
-    pub fn buffered(&self, pipeline: Uuid) -> usize {
-        if self.loses_output() {
-            return 0;
-        }
-        self.pool.buffered(Channel::Pipeline(pipeline))
-    }
-
-    /// `true` when somebody on the client's side can be asked.
-    #[must_use]
-    pub fn has_host(&self, pipeline: Uuid) -> bool {
-        self.pool.has_ui(pipeline)
-    }
-
-    /// Offers `(label, help)` choices on the client's host. The answer comes as [`SessionEvent::HostResponse`] with the id
-    /// returned here and the index as its value; `None` when nobody can be asked.
-    pub fn prompt_for_choice(
-        &mut self,
-        pipeline: Uuid,
-        caption: &str,
-        message: &str,
-        choices: &[(&str, &str)],
-        default: i32,
-    ) -> Option<i64> {
-        let (method, parameters) = choice_call(caption, message, choices, default);
-        self.call_host(pipeline, method, parameters)
-    }
-
-    /// Reads a line on the client's host; as [`prompt_for_choice`](Self::prompt_for_choice), with the line as value.
-    pub fn read_line(&mut self, pipeline: Uuid) -> Option<i64> {
-        let (method, parameters) = read_line_call();
-        self.call_host(pipeline, method, parameters)
-    }
-
-    /// Tells the client's host something that it gives no answer to: a line to write, the end of an interactive session.
-    pub fn tell_host(&mut self, pipeline: Uuid, method: HostMethod, parameters: Vec<Value>) {
-        self.pool.tell_host(pipeline, method, parameters);
-    }
-
-    /// Calls any method of the client's host that gives an answer.
-    pub fn call_host(&mut self, pipeline: Uuid, method: HostMethod, parameters: Vec<Value>) -> Option<i64> {
-        self.pool.call_host(pipeline, method, parameters)
-    }
-
-    /// An answer to a held request.
-    pub fn poll_answer(&mut self, now_ms: u64) -> Option<(Ticket, HttpAnswer)> {
-        if let Some(ready) = self.ready.pop_front() {
-            return Some(ready);
-        }
-        for index in 0..self.held.len() {
-            let held = self.held.swap_remove(index);
-            if let Some(answer) = self.produce(&held, now_ms) {
-                self.give(&held, &answer);
-                return self.ready.pop_front();
-            }
-            self.held.push(held);
-            let last = self.held.len() - 1;
-            self.held.swap(index, last);
-        }
-        None
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called, if nothing happens before.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<u64> {
-        if self.closed {
-            return None;
-        }
-        let idle = self.last_activity.saturating_add(self.idle_timeout);
-        let next = self.held.iter().map(|h| h.deadline).min().unwrap_or(idle);
-        Some(self.last.values().map(|l| l.expires).min().unwrap_or(next).min(next))
-    }
-
-    /// Ends Receives that were held for their time, and the shell when no request came for its idle time-out.
-    pub fn handle_timeout(&mut self, now_ms: u64) {
-        if self.closed {
-            return;
-        }
-        for last in self.last.values_mut().filter(|last| last.expires <= now_ms) {
-            (last.answer, last.expires) = (None, u64::MAX);
-        }
-        if self.held.iter().any(|h| h.deadline <= now_ms) {
-            self.last_activity = now_ms;
-            self.end_held(|held| held.deadline <= now_ms, &Fault::timed_out());
-        } else if self.held.is_empty() && self.last_activity.saturating_add(self.idle_timeout) <= now_ms {
-            self.end(Some(now_ms));
-        }
     }
 
     /// Ends the shell from this side: the client learns it from its open Receive.

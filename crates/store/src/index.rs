@@ -4,20 +4,19 @@
 //! changes it says what it had before.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use crate::StoreError;
+use crate::batch::Batch;
 use crate::objects::Row;
-use crate::store::{id, key};
+use crate::store::key;
 
 pub(crate) const OWNER: &str = "SELECT id FROM identities WHERE tenant = $1 AND term = $2 AND kind = $3 AND slot = $4";
 
-/// Rows of one statement where many are written.
-const CHUNK: usize = 200;
 /// Rows that are collected before they are sorted and written: in key order, so that each page of the index is met once.
 const RUN: usize = 400_000;
 /// Characters of a property's text that are kept.
@@ -27,7 +26,7 @@ const KEPT: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     /// What kind of name it is (`guid`, `proxy`, `alias` …).
-    pub kind: String,
+    pub kind: Arc<str>,
     /// The folded value.
     pub value: String,
     /// No other object of the tenant may have the same value of that kind.
@@ -38,7 +37,7 @@ pub struct Identity {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PropertyIndex {
     /// Canonical property name.
-    pub property: String,
+    pub property: Arc<str>,
     /// Its value or one of them, folded; never empty.
     pub text: String,
 }
@@ -72,26 +71,26 @@ pub(crate) fn kept(text: &str) -> &str {
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
-    term: [u8; 16],
-    identity: Identity,
-    id: Uuid,
+pub(crate) struct Name {
+    pub(crate) term: [u8; 16],
+    pub(crate) identity: Identity,
+    pub(crate) id: Uuid,
     /// Number of the object among all that are added; it does not tell names apart.
-    row: u64,
+    pub(crate) row: u64,
 }
 
 impl Name {
     /// One slot for all where the name is exclusive, else one for each object: the key keeps out a second owner.
-    fn slot(&self) -> Vec<u8> {
+    pub(crate) fn slot(&self) -> Vec<u8> {
         if self.identity.exclusive { Vec::new() } else { key(self.id) }
     }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Property {
-    field: i64,
-    text: String,
-    id: Uuid,
+pub(crate) struct Property {
+    pub(crate) field: i64,
+    pub(crate) text: String,
+    pub(crate) id: Uuid,
 }
 
 /// Rows of the index that are to be written.
@@ -99,29 +98,41 @@ struct Property {
 pub(crate) struct Index {
     names: Vec<Name>,
     properties: Vec<Property>,
+    /// Numbers of properties by listing and property.
+    fields: HashMap<String, HashMap<Arc<str>, i64>>,
 }
 
 impl Index {
     /// What finds one object.
     pub(crate) fn of(row: Row) -> Self {
         let mut index = Self::default();
-        index.push(0, row);
+        let (object, identities, properties) = row;
+        index.push(0, object.id, &object.listing, identities, properties);
         index
     }
 
     /// Adds what finds the object with that number.
-    pub(crate) fn push(&mut self, row: u64, (object, identities, properties): Row) {
-        let id = object.id;
+    pub(crate) fn push(&mut self, row: u64, id: Uuid, listing: &str, identities: Vec<Identity>, properties: Vec<PropertyIndex>) {
         self.names.extend(identities.into_iter().map(|identity| Name { term: term(&identity.value), identity, id, row }));
-        self.properties.extend(properties.into_iter().map(|property| {
-            let mut text = property.text;
+        if !self.fields.contains_key(listing) {
+            self.fields.insert(listing.to_owned(), HashMap::new());
+        }
+        let Some(fields) = self.fields.get_mut(listing) else { return };
+        self.properties.extend(properties.into_iter().map(|PropertyIndex { property, mut text }| {
             text.truncate(kept(&text).len());
-            Property { field: field(&object.listing, &property.property), text, id }
+            let field = *fields.entry(property).or_insert_with_key(|property| field(listing, property));
+            Property { field, text, id }
         }));
     }
 
     pub(crate) fn is_full(&self) -> bool {
         self.names.len() + self.properties.len() >= RUN
+    }
+
+    /// Takes the rows out.
+    pub(crate) fn take(&mut self) -> Self {
+        let (names, properties) = (std::mem::take(&mut self.names), std::mem::take(&mut self.properties));
+        Self { names, properties, fields: HashMap::new() }
     }
 
     /// Takes from two states of one object what both have, so that only what differs is left.
@@ -141,7 +152,7 @@ impl Index {
     pub(crate) async fn delete(self, connection: &mut SqliteConnection, tenant: &[u8]) -> Result<(), StoreError> {
         for name in self.names {
             let sql = "DELETE FROM identities WHERE tenant = $1 AND term = $2 AND kind = $3 AND slot = $4 AND id = $5";
-            let query = sqlx::query(sql).bind(tenant).bind(&name.term[..]).bind(&name.identity.kind).bind(name.slot());
+            let query = sqlx::query(sql).bind(tenant).bind(&name.term[..]).bind(&*name.identity.kind).bind(name.slot());
             query.bind(key(name.id)).execute(&mut *connection).await?;
         }
         for property in self.properties {
@@ -152,57 +163,22 @@ impl Index {
         Ok(())
     }
 
-    /// Writes the rows, in key order, and answers those that another object's are in the way of, at most `limit`.
-    pub(crate) async fn write(
-        &mut self,
-        connection: &mut SqliteConnection,
-        tenant: &[u8],
-        limit: usize,
-    ) -> Result<Vec<Refusal>, StoreError> {
+    /// Writes the rows and answers those that another object's are in the way of.
+    pub(crate) async fn write(self, connection: &mut SqliteConnection, tenant: &[u8]) -> Result<Vec<Refusal>, StoreError> {
         let mut refused = Vec::new();
-        self.names.sort_unstable();
-        self.names.dedup_by(|a, b| (&a.term, &a.identity, a.id) == (&b.term, &b.identity, b.id));
-        for chunk in self.names.chunks(CHUNK) {
-            let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO identities (tenant, term, kind, slot, id) ");
-            insert.push_values(chunk, |mut row, name| {
-                row.push_bind(tenant).push_bind(&name.term[..]).push_bind(&name.identity.kind).push_bind(name.slot());
-                row.push_bind(key(name.id));
-            });
-            insert.push(" ON CONFLICT DO NOTHING");
-            let written = insert.build().persistent(chunk.len() == CHUNK).execute(&mut *connection).await?.rows_affected();
-            if written != chunk.len() as u64 && refused.len() < limit {
-                refused.extend(taken(connection, tenant, chunk).await?);
-            }
+        for batch in self.batches(tenant) {
+            refused.extend(batch?.write(connection, tenant).await?);
         }
-        self.names.clear();
-        self.properties.sort_unstable();
-        self.properties.dedup();
-        for chunk in self.properties.chunks(CHUNK) {
-            let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO properties (tenant, field, text, id) ");
-            insert.push_values(chunk, |mut row, property| {
-                row.push_bind(tenant).push_bind(property.field).push_bind(&property.text).push_bind(key(property.id));
-            });
-            insert.push(" ON CONFLICT DO NOTHING");
-            insert.build().persistent(chunk.len() == CHUNK).execute(&mut *connection).await?;
-        }
-        self.properties.clear();
-        refused.truncate(limit);
         Ok(refused)
     }
-}
 
-/// Which of these names another object holds.
-async fn taken(connection: &mut SqliteConnection, tenant: &[u8], names: &[Name]) -> Result<Vec<Refusal>, StoreError> {
-    let mut owners = HashMap::new();
-    for name in names.iter().filter(|name| name.identity.exclusive) {
-        let query = sqlx::query(OWNER).bind(tenant).bind(&name.term[..]).bind(&name.identity.kind).bind(name.slot());
-        if let Some(row) = query.fetch_optional(&mut *connection).await? {
-            owners.insert((name.term, &name.identity.kind), id(&row, "id")?);
-        }
+    /// The statements that write the rows, in key order.
+    pub(crate) fn batches(self, tenant: &[u8]) -> impl Iterator<Item = Result<Batch, StoreError>> {
+        let Self { mut names, mut properties, .. } = self;
+        names.sort_unstable();
+        names.dedup_by(|a, b| (&a.term, &a.identity, a.id) == (&b.term, &b.identity, b.id));
+        properties.sort_unstable();
+        properties.dedup();
+        Batch::names(tenant, names).chain(Batch::properties(tenant, properties))
     }
-    let refusal = |name: &Name| {
-        let owner = *owners.get(&(name.term, &name.identity.kind)).filter(|owner| name.identity.exclusive && **owner != name.id)?;
-        Some(Refusal { row: name.row, owner, identity: Some((name.identity.kind.clone(), name.identity.value.clone())) })
-    };
-    Ok(names.iter().filter_map(refusal).collect())
 }

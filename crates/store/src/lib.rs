@@ -11,6 +11,7 @@
 //! This crate knows no noun, no cmdlet and no HTTP: an object's body is bytes to it.
 
 mod audit;
+mod batch;
 mod entra;
 mod error;
 mod index;
@@ -18,11 +19,13 @@ pub mod migrations;
 mod objects;
 mod settings;
 mod store;
+mod stream;
 mod writer;
 
 pub use audit::{AuditCursor, AuditPage, AuditQuery};
 pub use entra::{AppRole, AppRoleAssignment, ApplicationRow, Credential, CredentialKind, EntraKey, RoleAssignment, ServicePrincipal};
 pub use error::StoreError;
 pub use index::{Identity, PropertyIndex, Refusal};
-pub use objects::{Change, Listing, Load, Lookup, Match, Object, Position, Removal, Row};
+pub use objects::{Change, Fate, Listing, Lookup, Match, Object, Position, Rework, Row};
 pub use store::{Store, TenantStore};
+pub use stream::Load;

@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 
 use exops_audit::Outcome;
+use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::batch::Batch;
 use crate::index::{self, Index, field, kept, term};
-use crate::store::{WRITER_CACHE, id, key};
+use crate::store::{id, key};
 use crate::{Identity, PropertyIndex, Refusal, StoreError, TenantStore};
 
 const GET: &str = "SELECT id, noun, listing, sort, revision, body FROM objects WHERE tenant = $1 AND id = $2";
@@ -36,13 +36,6 @@ pub(crate) const QUERIES: &[(&str, &str)] = &[
     ("objects by sort", SORTED),
     ("objects by property", HOLDING),
 ];
-
-/// Objects of one statement where many are written.
-const CHUNK: usize = 50;
-/// Page cache while a stream is written, in KiB.
-const STREAM_CACHE: u32 = 64 * 1024;
-/// What an organisation has beside settings and registrations.
-const TABLES: [&str; 6] = ["objects", "identities", "properties", "audit_log", "audit_entries", "audit_terms"];
 
 /// An object with everything that finds it.
 pub type Row = (Object, Vec<Identity>, Vec<PropertyIndex>);
@@ -75,26 +68,28 @@ pub struct Change<T> {
     pub answer: T,
 }
 
-/// What [`TenantStore::remove_object`] is to do.
+/// What becomes of an object.
 #[derive(Debug)]
-pub struct Removal<T> {
-    /// The object goes.
-    pub remove: bool,
-    /// New states of other objects.
-    pub changed: Vec<Row>,
+pub enum Fate {
+    /// It stays as it is.
+    Kept,
+    /// Its new state with everything that finds it.
+    Changed(Box<Row>),
+    /// It goes.
+    Removed,
+}
+
+/// What [`TenantStore::change_referenced`] is to do.
+#[derive(Debug)]
+pub struct Rework<T> {
+    /// The object itself.
+    pub fate: Fate,
+    /// New states of those that refer to it.
+    pub holders: Vec<Row>,
     /// The audit outcome that commits with it.
     pub outcome: Option<Outcome>,
     /// What the caller gets back once all is durable.
     pub answer: T,
-}
-
-/// What is sent to [`TenantStore::insert_stream`].
-#[derive(Debug)]
-pub enum Load {
-    /// The next objects.
-    Rows(Vec<Row>),
-    /// That was all: keep them. A sender that goes away without saying this wants nothing to be kept.
-    End,
 }
 
 /// Which objects a list holds.
@@ -147,57 +142,6 @@ impl TenantStore {
     pub async fn insert_objects(&self, objects: Vec<Row>) -> Result<(), StoreError> {
         let tenant = self.key();
         self.store.write(move |connection| Box::pin(async move { add(connection, &tenant, objects).await })).await
-    }
-
-    /// Adds objects as they come, any number of them in flat memory: one transaction, all or none. Other writers wait until
-    /// it ends, readers do not. Answers the objects that could not be added, at most `limit`; where there is one, nothing
-    /// was kept.
-    ///
-    /// # Errors
-    /// [`StoreError::GivenUp`] when the sender went away before [`Load::End`], or when they could not be written. Then
-    /// nothing was kept either.
-    pub async fn insert_stream(&self, rows: mpsc::Receiver<Load>, limit: usize) -> Result<Vec<Refusal>, StoreError> {
-        self.stream(rows, limit, None).await
-    }
-
-    /// Makes the objects that come those of the tenant and sets `mark` (name and value of a setting), as
-    /// [`TenantStore::insert_stream`] does: the objects that were there and the whole audit trail go, since no entry may
-    /// claim a change that is not there.
-    ///
-    /// # Errors
-    /// [`StoreError::IdentityTaken`], [`StoreError::GivenUp`], or when they could not be written. Then everything is as it
-    /// was.
-    pub async fn replace_stream(&self, rows: mpsc::Receiver<Load>, mark: (&'static str, Vec<u8>)) -> Result<(), StoreError> {
-        let refused = self.stream(rows, 1, Some(mark)).await?;
-        refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.into()))
-    }
-
-    async fn stream(
-        &self,
-        mut rows: mpsc::Receiver<Load>,
-        limit: usize,
-        replace: Option<(&'static str, Vec<u8>)>,
-    ) -> Result<Vec<Refusal>, StoreError> {
-        let tenant = self.key();
-        let written = self
-            .store
-            .write(move |connection| {
-                Box::pin(async move {
-                    cache(connection, STREAM_CACHE).await?;
-                    let loaded = load(connection, &tenant, &mut rows, limit.max(1), replace).await;
-                    cache(connection, WRITER_CACHE).await?;
-                    sqlx::query("PRAGMA shrink_memory").execute(connection).await?;
-                    let refused = loaded?;
-                    // An error, so that it is rolled back.
-                    if refused.is_empty() { Ok(()) } else { Err(StoreError::Refused(refused)) }
-                })
-            })
-            .await;
-        match written {
-            Ok(()) => Ok(Vec::new()),
-            Err(StoreError::Refused(refused)) => Ok(refused),
-            Err(error) => Err(error),
-        }
     }
 
     /// One object.
@@ -306,13 +250,13 @@ impl TenantStore {
             .await
     }
 
-    /// Removes an object in one transaction. `decide` sees it as it is at that moment, and the objects of its listing of
-    /// which one of `properties` can be that folded text, so that no reference to it is left behind. `index` says what finds
-    /// an object that was stored.
+    /// Changes or removes an object and those that refer to it in one transaction. `decide` sees it as it is at that moment,
+    /// and the other objects of its listing of which one of `properties` can be that folded text, so that no reference to it
+    /// is left behind. `index` says what finds an object that was stored.
     ///
     /// # Errors
-    /// When it could not be written. Then neither removal nor outcome is there.
-    pub async fn remove_object<T, I, F>(
+    /// [`StoreError::IdentityTaken`], or when it could not be written. Then neither change nor outcome is there.
+    pub async fn change_referenced<T, I, F>(
         &self,
         id: Uuid,
         (properties, text): (Vec<String>, String),
@@ -322,7 +266,7 @@ impl TenantStore {
     where
         T: Send + 'static,
         I: Fn(&Object) -> Result<Row, StoreError> + Send + Sync + 'static,
-        F: FnOnce(Option<Object>, Vec<Object>) -> Removal<T> + Send + 'static,
+        F: FnOnce(Option<Object>, Vec<Object>) -> Rework<T> + Send + 'static,
     {
         let (tenant, tenant_id) = (self.key(), self.tenant);
         self.store
@@ -342,62 +286,29 @@ impl TenantStore {
                     for holder in holders.into_iter().filter(|holder| *holder != id) {
                         found.extend(get(connection, &tenant, holder).await?);
                     }
-                    let removal = decide(old.clone(), found.clone());
-                    for row in removal.changed {
+                    let rework = decide(old.clone(), found.clone());
+                    for row in rework.holders {
                         let before = found.iter().find(|object| object.id == row.0.id);
                         let before = before.ok_or_else(|| StoreError::corrupt("object", "a change of an object that was not shown"))?;
                         update(connection, &tenant, index(before)?, row).await?;
                     }
-                    if let Some(old) = old.filter(|_| removal.remove) {
-                        Index::of(index(&old)?).delete(connection, &tenant).await?;
-                        let query = sqlx::query("DELETE FROM objects WHERE tenant = $1 AND id = $2").bind(&tenant).bind(key(id));
-                        query.execute(&mut *connection).await?;
+                    match (rework.fate, old) {
+                        (Fate::Changed(row), Some(old)) => update(connection, &tenant, index(&old)?, *row).await?,
+                        (Fate::Removed, Some(old)) => {
+                            Index::of(index(&old)?).delete(connection, &tenant).await?;
+                            let query = sqlx::query("DELETE FROM objects WHERE tenant = $1 AND id = $2").bind(&tenant).bind(key(id));
+                            query.execute(&mut *connection).await?;
+                        }
+                        (_, None) | (Fate::Kept, _) => {}
                     }
-                    if let Some(outcome) = &removal.outcome {
+                    if let Some(outcome) = &rework.outcome {
                         crate::audit::append_outcome(connection, tenant_id, outcome).await?;
                     }
-                    Ok(removal.answer)
+                    Ok(rework.answer)
                 })
             })
             .await
     }
-}
-
-/// Takes what comes to its end, and answers what could not be added.
-async fn load(
-    connection: &mut SqliteConnection,
-    tenant: &[u8],
-    rows: &mut mpsc::Receiver<Load>,
-    limit: usize,
-    replace: Option<(&'static str, Vec<u8>)>,
-) -> Result<Vec<Refusal>, StoreError> {
-    for table in TABLES.into_iter().filter(|_| replace.is_some()) {
-        let sql = format!("DELETE FROM {table} WHERE tenant = $1");
-        sqlx::query(sqlx::AssertSqlSafe(sql)).bind(tenant).execute(&mut *connection).await?;
-    }
-    let (mut index, mut refused, mut count) = (Index::default(), Vec::new(), 0);
-    while refused.len() < limit {
-        match rows.recv().await.ok_or(StoreError::GivenUp)? {
-            Load::Rows(rows) => refused.extend(insert(connection, tenant, rows, &mut count, &mut index).await?),
-            Load::End => break,
-        }
-        if index.is_full() {
-            refused.extend(index.write(connection, tenant, limit).await?);
-        }
-    }
-    refused.extend(index.write(connection, tenant, limit).await?);
-    if let Some((name, value)) = replace {
-        crate::settings::put(connection, tenant, name, &value).await?;
-    }
-    refused.sort_by_key(|refusal| refusal.row);
-    refused.truncate(limit);
-    Ok(refused)
-}
-
-/// Sets the page cache of the writing connection, in KiB.
-async fn cache(connection: &mut SqliteConnection, kibibytes: u32) -> Result<(), StoreError> {
-    sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA cache_size = -{kibibytes}"))).execute(connection).await?;
-    Ok(())
 }
 
 /// Writes the new state of an object that is there.
@@ -411,50 +322,29 @@ async fn update(connection: &mut SqliteConnection, tenant: &[u8], old: Row, new:
     let (mut old, mut new) = (Index::of(old), Index::of(new));
     old.without_common(&mut new);
     old.delete(connection, tenant).await?;
-    none_refused(new.write(connection, tenant, 1).await?)
+    none_refused(new.write(connection, tenant).await?)
 }
 
 /// Adds objects and what finds them; one whose id exists already is left as it is.
-async fn add(connection: &mut SqliteConnection, tenant: &[u8], objects: Vec<Row>) -> Result<(), StoreError> {
+async fn add(connection: &mut SqliteConnection, tenant: &[u8], rows: Vec<Row>) -> Result<(), StoreError> {
+    let (mut objects, mut finders) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    for (object, identities, properties) in rows {
+        finders.push((object.id, object.listing.clone(), identities, properties));
+        objects.push(object);
+    }
+    let mut there = HashSet::new();
+    for batch in Batch::objects(tenant, 0, objects) {
+        there.extend(batch?.write(connection, tenant).await?.into_iter().map(|refusal| refusal.row));
+    }
     let mut index = Index::default();
-    insert(connection, tenant, objects, &mut 0, &mut index).await?;
-    none_refused(index.write(connection, tenant, 1).await?)
+    for (row, (id, listing, identities, properties)) in (0..).zip(finders).filter(|(row, _)| !there.contains(row)) {
+        index.push(row, id, &listing, identities, properties);
+    }
+    none_refused(index.write(connection, tenant).await?)
 }
 
 fn none_refused(refused: Vec<Refusal>) -> Result<(), StoreError> {
     refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.into()))
-}
-
-/// Adds objects, collects what finds them, and answers those whose id exists already. `count` numbers them.
-async fn insert(
-    connection: &mut SqliteConnection,
-    tenant: &[u8],
-    objects: Vec<Row>,
-    count: &mut u64,
-    index: &mut Index,
-) -> Result<Vec<Refusal>, StoreError> {
-    let (mut refused, mut objects) = (Vec::new(), objects.into_iter().peekable());
-    while objects.peek().is_some() {
-        let chunk: Vec<Row> = objects.by_ref().take(CHUNK).collect();
-        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO objects (tenant, id, noun, listing, sort, revision, body) ");
-        sql.push_values(&chunk, |mut row, (object, ..)| {
-            row.push_bind(tenant).push_bind(key(object.id)).push_bind(&object.noun).push_bind(&object.listing);
-            row.push_bind(&object.sort).push_bind(1_i64).push_bind(&object.body);
-        });
-        sql.push(" ON CONFLICT (tenant, id) DO NOTHING RETURNING id");
-        let added = sql.build().persistent(chunk.len() == CHUNK).fetch_all(&mut *connection).await?;
-        let mut added = added.iter().map(|row| id(row, "id")).collect::<Result<HashSet<_>, _>>()?;
-        for row in chunk {
-            // Taken out: of two with one id only the first was added.
-            if added.remove(&row.0.id) {
-                index.push(*count, row);
-            } else {
-                refused.push(Refusal { row: *count, owner: row.0.id, identity: None });
-            }
-            *count += 1;
-        }
-    }
-    Ok(refused)
 }
 
 async fn get(connection: &mut SqliteConnection, tenant: &[u8], id: Uuid) -> Result<Option<Object>, StoreError> {

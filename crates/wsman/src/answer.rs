@@ -97,11 +97,11 @@ pub(crate) fn element_into(name: &str, text: &str, out: &mut String) {
     out.push('>');
 }
 
-fn response(action: &Action, relates_to: &str, message_id: &str) -> String {
+pub(crate) fn response(action: &Action, relates_to: &str, message_id: &str) -> String {
     open(&format!("{}Response", action.uri()), Some(relates_to), message_id)
 }
 
-fn shell_into(shell: &ShellDescription<'_>, out: &mut String) {
+pub(crate) fn shell_into(shell: &ShellDescription<'_>, out: &mut String) {
     out.push_str("<rsp:Shell>");
     for (name, value) in [
         ("rsp:ShellId", shell.shell_id),
@@ -212,51 +212,6 @@ pub fn connect(data: &[u8], relates_to: &str, message_id: &str) -> String {
         out.push_str("</connectResponseXml>");
     }
     out.push_str("</rsp:ConnectResponse>");
-    close(out)
-}
-
-/// A command, as Enumerate describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandDescription {
-    /// The shell's id.
-    pub shell_id: String,
-    /// The command's id.
-    pub command_id: String,
-    /// A client is connected to it.
-    pub connected: bool,
-}
-
-/// Answer to Enumerate of shells: all of them at once.
-#[must_use]
-pub fn enumerate_shells(shells: &[ShellDescription<'_>], relates_to: &str, message_id: &str) -> String {
-    enumerate(relates_to, message_id, |out| shells.iter().for_each(|shell| shell_into(shell, out)))
-}
-
-/// Answer to Enumerate of commands: all of them at once.
-#[must_use]
-pub fn enumerate_commands(commands: &[CommandDescription], relates_to: &str, message_id: &str) -> String {
-    enumerate(relates_to, message_id, |out| {
-        for command in commands {
-            out.push_str("<rsp:Command>");
-            for (name, value) in [
-                ("rsp:ShellId", command.shell_id.as_str()),
-                ("rsp:CommandId", &command.command_id),
-                ("rsp:State", if command.connected { "Connected" } else { "Disconnected" }),
-            ] {
-                element_into(name, value, out);
-            }
-            out.push_str("</rsp:Command>");
-        }
-    })
-}
-
-fn enumerate(relates_to: &str, message_id: &str, items: impl FnOnce(&mut String)) -> String {
-    let mut out = response(&Action::Enumerate, relates_to, message_id);
-    out.push_str("<n:EnumerateResponse xmlns:n=\"");
-    out.push_str(uri::ENUMERATION);
-    out.push_str("\"><n:EnumerationContext/><w:Items>");
-    items(&mut out);
-    out.push_str("</w:Items><w:EndOfSequence/></n:EnumerateResponse>");
     close(out)
 }
 

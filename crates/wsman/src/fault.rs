@@ -36,6 +36,9 @@ pub struct Fault {
     pub message: String,
 }
 
+/// Characters of a fault's text.
+const LONGEST_TEXT: usize = 600;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:expr;)*) => {
         impl Fault {
@@ -79,6 +82,8 @@ codes! {
     UNEXPECTED_SELECTORS = 0x8033_805B;
     /// The service moved.
     REDIRECT_REQUESTED = 0x8033_8199;
+    /// A quota that has no code of its own.
+    QUOTA_LIMIT = 0x8033_803F;
     /// Too many shells of this user.
     QUOTA_SHELLS = 0x8033_81A5;
     /// Too many operations of this user.
@@ -87,6 +92,8 @@ codes! {
     QUOTA_USER = 0x8033_81A7;
     /// The system is too busy.
     QUOTA_SYSTEM = 0x8033_81A8;
+    /// Too many commands of one shell.
+    QUOTA_COMMANDS = 0x8033_81E9;
     /// The shell is disconnected: reconnect first.
     SHELL_DISCONNECTED = 0x8033_81C4;
     /// The shell does not support being disconnected.
@@ -117,14 +124,25 @@ impl Fault {
             Self::ENVELOPE_TOO_LARGE => (Sender, "w:EncodingLimit"),
             Self::UNEXPECTED_SELECTORS => (Sender, "w:InvalidSelectors"),
             Self::REDIRECT_REQUESTED => (Sender, "a:DestinationUnreachable"),
-            Self::QUOTA_SHELLS | Self::QUOTA_OPERATIONS | Self::QUOTA_USER | Self::QUOTA_SYSTEM => (Receiver, "w:QuotaLimit"),
+            Self::QUOTA_LIMIT
+            | Self::QUOTA_SHELLS
+            | Self::QUOTA_OPERATIONS
+            | Self::QUOTA_USER
+            | Self::QUOTA_SYSTEM
+            | Self::QUOTA_COMMANDS => (Receiver, "w:QuotaLimit"),
             Self::PLUGIN_BAD_ARGUMENTS => (Sender, "w:InvalidParameter"),
             Self::DISCONNECT_NOT_SUPPORTED => (Sender, "w:UnsupportedFeature"),
             Self::SHELL_DISCONNECTED | Self::STREAM_DISCONNECTED => (Receiver, "w:InternalError"),
             Self::CLIENT_SESSION_MISMATCH | Self::CONNECTED_TO_DIFFERENT_CLIENT => (Sender, "w:InvalidSelectors"),
             _ => (Receiver, "w:InternalError"),
         };
-        Self { party, subcode: subcode.to_owned(), code, message: message.into() }
+        // Texts name what was sent: however long that was, the fault fits the smallest envelope.
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(LONGEST_TEXT) {
+            message.truncate(end);
+            message.push_str("...");
+        }
+        Self { party, subcode: subcode.to_owned(), code, message }
     }
 
     /// Receive found nothing in time: the client asks again.
@@ -174,6 +192,24 @@ impl Fault {
                 "The WS-Management service cannot process the request. The resource URI ({resource_uri}) was not found in the WS-Management catalog."
             ),
         )
+    }
+
+    /// How long the sender of a load quota's fault wants to be left alone, in milliseconds, where its text says so.
+    #[must_use]
+    pub fn not_before(&self) -> Option<u64> {
+        let is_load = matches!(self.code, Self::QUOTA_USER | Self::QUOTA_SYSTEM);
+        let (_, rest) = self.message.split_once("at least ").filter(|_| is_load)?;
+        let (number, unit) = rest.trim_start().split_once(' ')?;
+        if unit.starts_with("milliseconds") { number.parse().ok() } else { None }
+    }
+
+    /// Where the service moved to: the first address in the text of a redirect's fault.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        let start = self.message.find("http").filter(|_| self.code == Self::REDIRECT_REQUESTED)?;
+        let end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>');
+        let address = self.message.get(start..)?.split(end).next()?;
+        Some(address.trim_end_matches(['.', ',', ')']))
     }
 
     /// The whole answer. `f:Message` with text stands first in the detail: a real client needs it there.

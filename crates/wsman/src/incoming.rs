@@ -4,7 +4,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use thiserror::Error;
 
 use crate::xml::{self, Element};
-use crate::{Fault, Limits, XmlError, parse_duration, uri};
+use crate::{Enumeration, Fault, Limits, XmlError, parse_duration, uri};
 
 /// Longest accepted message, shell or command id: real ones have 41 characters.
 const LONGEST_ID: usize = 256;
@@ -146,11 +146,8 @@ pub enum RequestBody {
         /// Decoded content of `connectXml`; none for a command.
         connect: Vec<u8>,
     },
-    /// Enumerate: the shells, or the commands of one.
-    Enumerate {
-        /// The filter's selector `ShellId`.
-        shell_id: Option<String>,
-    },
+    /// Enumerate or Pull: the shells, or the commands of one.
+    Enumerate(Enumeration),
 }
 
 /// What a server does with output above its limit while nobody fetches it.
@@ -242,7 +239,7 @@ pub fn parse_request(bytes: &[u8], limits: &Limits) -> Result<Request, RequestEr
     read_request(&envelope).map_err(|fault| RequestError { fault, message_id })
 }
 
-fn schema(message: impl Into<String>) -> Fault {
+pub(crate) fn schema(message: impl Into<String>) -> Fault {
     Fault::new(Fault::SCHEMA, message)
 }
 
@@ -366,7 +363,7 @@ fn selector(envelope: &Envelope<'_>) -> Result<Option<String>, Fault> {
     envelope.one(uri::WSMAN, "SelectorSet")?.map_or(Ok(None), shell_selector)
 }
 
-fn shell_selector(set: &Element) -> Result<Option<String>, Fault> {
+pub(crate) fn shell_selector(set: &Element) -> Result<Option<String>, Fault> {
     let mut found = set.all(uri::WSMAN, "Selector").filter(|s| s.attribute("Name").is_some_and(|n| n.eq_ignore_ascii_case("ShellId")));
     match (found.next(), found.next()) {
         (_, Some(_)) => Err(header("selector ShellId stands twice")),
@@ -436,7 +433,11 @@ fn read_body(action: &Action, content: Option<&Element>) -> Result<RequestBody, 
             let command_id = content.map_or(Ok(None), command_id)?;
             return Ok(RequestBody::Reconnect { command_id });
         }
-        Action::Enumerate => return enumerate(content),
+        Action::Enumerate => return Enumeration::enumerate(content).map(RequestBody::Enumerate),
+        Action::Pull => {
+            let pull = content.filter(|c| c.is(uri::ENUMERATION, "Pull")).ok_or_else(|| schema("the Body holds no Pull"))?;
+            return Enumeration::pull(pull).map(RequestBody::Enumerate);
+        }
         _ => return Ok(RequestBody::Empty),
     };
     match content {
@@ -483,11 +484,6 @@ fn connect(element: &Element) -> Result<RequestBody, Fault> {
         (None, None) => Vec::new(),
     };
     Ok(RequestBody::Connect { command_id: command_id(element)?, connect })
-}
-
-fn enumerate(content: Option<&Element>) -> Result<RequestBody, Fault> {
-    let filter = content.and_then(|e| e.child(uri::WSMAN, "Filter")).and_then(|f| f.child(uri::WSMAN, "SelectorSet"));
-    Ok(RequestBody::Enumerate { shell_id: filter.map_or(Ok(None), shell_selector)? })
 }
 
 fn command(line: &Element) -> Result<RequestBody, Fault> {

@@ -8,6 +8,7 @@
 
 pub mod answer;
 mod duration;
+mod enumeration;
 mod fault;
 mod incoming;
 mod limits;
@@ -18,8 +19,9 @@ mod xml;
 pub mod xpress;
 
 pub use duration::{format_duration, parse_duration};
+pub use enumeration::{CommandDescription, Enumeration, Part};
 pub use fault::{Fault, FaultParty};
 pub use incoming::{Action, BufferMode, CreateShell, Request, RequestBody, RequestError, ShellOption, StreamData, parse_request};
 pub use limits::Limits;
-pub use response::{CommandState, Response, ResponseBody, ResponseError, parse_response};
+pub use response::{CommandState, Enumerated, Response, ResponseBody, ResponseError, parse_response};
 pub use xml::XmlError;

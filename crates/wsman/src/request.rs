@@ -176,6 +176,67 @@ pub fn signal(header: &Header<'_>, command_id: &str, code: &str) -> String {
     close(out)
 }
 
+/// Disconnect: the shell and its commands go on without a client, for the idle time-out in milliseconds where one is given.
+#[must_use]
+pub fn disconnect(header: &Header<'_>, idle_timeout: Option<u64>) -> String {
+    let mut out = open(header, &Action::Disconnect, &[]);
+    out.push_str("<rsp:Disconnect>");
+    if let Some(milliseconds) = idle_timeout {
+        element_into("rsp:IdleTimeOut", &format_duration(milliseconds), &mut out);
+    }
+    out.push_str("</rsp:Disconnect>");
+    close(out)
+}
+
+/// Reconnect: the client that disconnected comes back to its shell and all commands of it.
+#[must_use]
+pub fn reconnect(header: &Header<'_>) -> String {
+    let mut out = open(header, &Action::Reconnect, &[]);
+    out.push_str("<rsp:Reconnect/>");
+    close(out)
+}
+
+/// Connect: another client comes to the shell with its first bytes.
+#[must_use]
+pub fn connect(header: &Header<'_>, session_data: &[u8]) -> String {
+    let mut out = open(header, &Action::Connect, &[]);
+    out.push_str("<rsp:Connect><connectXml xmlns=\"");
+    out.push_str(uri::POWERSHELL);
+    out.push_str("\">");
+    BASE64.encode_string(session_data, &mut out);
+    out.push_str("</connectXml></rsp:Connect>");
+    close(out)
+}
+
+/// Connect of a command, after that of its shell.
+#[must_use]
+pub fn connect_command(header: &Header<'_>, command_id: &str) -> String {
+    let mut out = open(header, &Action::Connect, &[]);
+    out.push_str("<rsp:Connect");
+    command_attribute(Some(command_id), &mut out);
+    out.push_str("/>");
+    close(out)
+}
+
+/// Enumerate: the caller's shells, or the commands of one of them. The header's resource is [`uri::SHELL`] or
+/// [`uri::SHELL_COMMAND`] then, and names no shell.
+#[must_use]
+pub fn enumerate(header: &Header<'_>, commands_of: Option<&str>) -> String {
+    let mut out = open(header, &Action::Enumerate, &[]);
+    out.push_str("<n:Enumerate xmlns:n=\"");
+    out.push_str(uri::ENUMERATION);
+    out.push_str("\"><w:OptimizeEnumeration/><w:MaxElements>32000</w:MaxElements>");
+    if let Some(shell) = commands_of {
+        out.push_str("<w:Filter Dialect=\"");
+        out.push_str(uri::SELECTOR_FILTER);
+        out.push_str("\"><w:SelectorSet><w:Selector Name=\"ShellId\">");
+        escape_into(shell, &mut out);
+        out.push_str("</w:Selector></w:SelectorSet></w:Filter>");
+    }
+    out.push_str("</n:Enumerate>");
+    close(out)
+}
+
 /// Delete: closes the shell.
 #[must_use]
 pub fn delete(header: &Header<'_>) -> String {

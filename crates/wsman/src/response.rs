@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use crate::incoming::{Envelope, decode_streams};
+use crate::incoming::{Envelope, decode, decode_streams};
 use crate::xml;
 use crate::{Fault, Limits, StreamData, XmlError, uri};
 
@@ -52,6 +52,10 @@ pub enum ResponseBody {
         /// State of the command, when the answer tells it.
         state: Option<CommandState>,
     },
+    /// To Connect: the shell's session data, empty for a command.
+    Connected(Vec<u8>),
+    /// To Enumerate.
+    Enumerated(Vec<Enumerated>),
     /// Anything went wrong.
     Fault(Fault),
     /// To Identify.
@@ -63,6 +67,19 @@ pub enum ResponseBody {
     },
     /// To Send, Signal, Delete, or something that needs no reading.
     Done,
+}
+
+/// A shell or a command, as Enumerate describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enumerated {
+    /// The shell's id.
+    pub shell_id: String,
+    /// The command's id, where it is a command.
+    pub command_id: Option<String>,
+    /// The session configuration of a shell, as a URI.
+    pub resource_uri: String,
+    /// A client is connected.
+    pub connected: bool,
 }
 
 /// An answer.
@@ -110,6 +127,14 @@ fn body(envelope: &Envelope<'_>) -> Result<ResponseBody, Fault> {
     if let Some(answer) = body.child(uri::SHELL, "CommandResponse") {
         return Ok(ResponseBody::Command { command_id: answer.child(uri::SHELL, "CommandId").map(text) });
     }
+    if let Some(answer) = body.child(uri::SHELL, "ConnectResponse") {
+        let data = answer.child(uri::POWERSHELL, "connectResponseXml").map_or(Ok(Vec::new()), decode)?;
+        return Ok(ResponseBody::Connected(data));
+    }
+    if let Some(answer) = body.child(uri::ENUMERATION, "EnumerateResponse") {
+        let items = answer.child(uri::WSMAN, "Items").or_else(|| answer.child(uri::ENUMERATION, "Items"));
+        return Ok(ResponseBody::Enumerated(items.map(|items| enumerated(items).collect()).unwrap_or_default()));
+    }
     let created = body.child(uri::TRANSFER, "ResourceCreated");
     let shell = body.child(uri::SHELL, "Shell");
     if created.is_some() || shell.is_some() {
@@ -126,4 +151,16 @@ fn body(envelope: &Envelope<'_>) -> Result<ResponseBody, Fault> {
         return Ok(ResponseBody::Identify { vendor: field("ProductVendor"), version: field("ProductVersion") });
     }
     Ok(ResponseBody::Done)
+}
+
+fn enumerated(items: &xml::Element) -> impl Iterator<Item = Enumerated> {
+    ["Shell", "Command"].into_iter().flat_map(|name| items.all(uri::SHELL, name)).map(|item| {
+        let field = |name: &str| item.child(uri::SHELL, name).map(|e| e.text.trim().to_owned());
+        Enumerated {
+            shell_id: field("ShellId").unwrap_or_default(),
+            command_id: field("CommandId"),
+            resource_uri: field("ResourceUri").unwrap_or_default(),
+            connected: field("State").as_deref() != Some("Disconnected"),
+        }
+    })
 }

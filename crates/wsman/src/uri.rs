@@ -16,6 +16,8 @@ pub const SHELL_COMMAND: &str = "http://schemas.microsoft.com/wbem/wsman/1/windo
 pub const TRANSFER: &str = "http://schemas.xmlsoap.org/ws/2004/09/transfer";
 /// WS-Enumeration; also the prefix of its actions.
 pub const ENUMERATION: &str = "http://schemas.xmlsoap.org/ws/2004/09/enumeration";
+/// Dialect of a filter by selectors, for Enumerate.
+pub const SELECTOR_FILTER: &str = "http://schemas.dmtf.org/wbem/wsman/1/wsman/SelectorFilter";
 /// Details of a fault.
 pub const FAULT: &str = "http://schemas.microsoft.com/wbem/wsman/1/wsmanfault";
 /// Session data inside Create and Connect.

@@ -5,6 +5,7 @@ mod list;
 mod table;
 mod yaml;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -157,4 +158,18 @@ pub(crate) fn cell(value: &Value) -> String {
 pub(crate) fn printable(text: &str) -> String {
     let harmful = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if harmful(c) { ' ' } else { c }).collect()
+}
+
+/// The same without what has the shape of a token or an assertion: a service may send back what it was sent.
+pub(crate) fn without_tokens(text: &str) -> Cow<'_, str> {
+    const SIGN: &str = "eyJ";
+    let (mut rest, mut out) = (text, String::new());
+    while let Some((before, from)) = rest.find(SIGN).and_then(|at| rest.split_at_checked(at)) {
+        let end = from.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).unwrap_or(from.len());
+        let (word, after) = from.split_at_checked(end).unwrap_or((from, ""));
+        out += before;
+        out += if word.contains('.') { "[token]" } else { word };
+        rest = after;
+    }
+    if out.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(out + rest) }
 }

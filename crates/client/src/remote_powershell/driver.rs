@@ -5,31 +5,50 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exops_catalogue::is_read;
-use exops_psobject::{ErrorCategory, ErrorRecord, InformationRecord, Value};
-use exops_psrp::{HostCall, HostInfo, HostMethod, HostResponse, PipelineEnd, PipelineRequest};
-use exops_remoting::client::{ClientConfig, ClientError, ClientEvent, ClientSession, Operation, RequestId};
-use exops_runspace::{BoxFuture, Choice, Ended, Fault, FaultKind, Host, Record, Step, StopToken};
+use exops_psobject::Value;
+use exops_psrp::{HostCall, HostMethod, HostResponse, PipelineEnd, PipelineRequest};
+use exops_remoting::client::{ClientError, ClientEvent, ClientSession, RequestId};
+use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Host, Record, Step, StopToken};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::exchange::{Exchanged, Exchanger, OPERATION};
-use crate::http::{CONNECTION_LOST, Lost};
-use crate::rest::{now, outcome_unknown};
+use super::WAITING_RECORDS;
+use super::exchange::{Exchanged, Exchanger};
+use super::keys::{KEY_TIMEOUT, Keys};
+use super::outcome::{lost, was_not_begun};
+use super::prompts::{ask, line, nobody};
+use crate::http::{CONNECTION_LOST, CONNECTION_REFUSED, Lost, NO_ROUTE, TIMEOUT};
+use crate::rest::LONGEST_WAIT;
 
-/// Tries of a read.
+/// Tries of a read, and of what is throttled.
 const TRIES: u32 = 4;
 /// Pause before a request is sent again whose answer got lost; it doubles with every further loss in a row.
 const PAUSE: Duration = Duration::from_millis(100);
 /// So often it doubles.
 const DOUBLINGS: u32 = 5;
+/// How long a network that is gone may take to come back, where the caller says nothing else.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// The code of faults about pipelines whose session was left.
+pub(super) const LEFT: &str = "SessionLeft";
+/// Pause before a throttled request is sent again, where the far end names none.
+const THROTTLED: Duration = Duration::from_secs(1);
+/// Reconnects of one session that nobody asked for.
+const RECONNECTS: u32 = 16;
 
 /// What the task is asked to do.
 pub(super) enum Order {
     Start(Box<Started>),
     Close(oneshot::Sender<()>),
+    /// Leave the session at the far end, for that idle time-out.
+    Leave(Option<Duration>, oneshot::Sender<Result<(), Fault>>),
 }
+
+/// What the pipelines of a session that somebody else opened bring.
+pub(super) type Found = Vec<(Uuid, mpsc::Receiver<Step>)>;
 
 /// A pipeline to run.
 pub(super) struct Started {
@@ -42,11 +61,37 @@ pub(super) struct Started {
     pub steps: mpsc::Sender<Step>,
 }
 
+impl Started {
+    /// A pipeline that runs already.
+    fn adopted(steps: mpsc::Sender<Step>) -> Self {
+        Self {
+            cmdlet: String::new(),
+            request: PipelineRequest::default(),
+            input: Vec::new(),
+            host: None,
+            stop: StopToken::new(),
+            deadline: None,
+            steps,
+        }
+    }
+
+    fn holds_secret(&self) -> bool {
+        self.values().any(Value::has_secret)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Value> {
+        let arguments = self.request.commands.iter().flat_map(|command| &command.arguments);
+        arguments.filter_map(|argument| argument.value.as_ref()).chain(&self.input)
+    }
+}
+
 struct Running {
     started: Started,
     /// Something of it reached its consumer: it cannot be begun again unseen.
     told: bool,
     tries: u32,
+    /// When the caller's time is over.
+    until: Option<Instant>,
 }
 
 /// Something that a future of the task brought.
@@ -54,8 +99,12 @@ enum Arrived {
     Answer(RequestId, Result<Exchanged, Lost>),
     /// The pause after a lost answer is over.
     Lost(RequestId),
+    /// The pause after a request that did not go out is over.
+    Unsent(RequestId),
     Stop(Uuid),
     HostAnswer(Option<Uuid>, HostResponse),
+    /// The far end had its time to answer a public key.
+    KeyTime,
 }
 
 struct Driver {
@@ -64,32 +113,55 @@ struct Driver {
     running: HashMap<Uuid, Running>,
     work: FuturesUnordered<BoxFuture<'static, Arrived>>,
     closing: Option<oneshot::Sender<()>>,
+    /// Who wants to know that the session was left.
+    leaving: Option<oneshot::Sender<Result<(), Fault>>>,
+    /// The session goes on at the far end without this task.
+    left: bool,
+    /// Pipelines that go on there, and what their consumers are told.
+    parting: Vec<(mpsc::Sender<Step>, Fault)>,
+    /// Who waits for the pipelines of a session that somebody else opened.
+    finding: Option<oneshot::Sender<Result<Found, Fault>>>,
+    keys: Keys,
     /// The shell was opened once.
     opened: bool,
+    /// Throttled requests in a row.
+    throttled: u32,
+    reconnects: u32,
     /// Exchanges in a row that brought no answer.
     losses: u32,
+    /// When the first of those was.
+    lost_since: Option<Instant>,
     /// Why an exchange brought nothing usable, for the error that the session makes of it.
     last_fault: Option<Fault>,
 }
 
-/// Drives one session until it is closed or broken.
-pub(super) async fn drive(exchanger: Exchanger, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let config = ClientConfig {
-        operation_timeout: u64::try_from(OPERATION.as_millis()).unwrap_or(u64::MAX),
-        host: HostInfo::INTERACTIVE,
-        ..ClientConfig::new(exchanger.url(), Uuid::new_v4(), Uuid::new_v4())
-    };
+/// Drives one session until it is closed, broken or left. `finding` is told the pipelines of one that somebody else opened.
+pub(super) async fn drive(
+    exchanger: Exchanger,
+    session: ClientSession,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    finding: Option<oneshot::Sender<Result<Found, Fault>>>,
+) {
+    // The pool is opened by the first pipeline, or connected to at once.
+    let mut begun = finding.is_some();
     let mut driver = Driver {
         exchanger,
-        session: ClientSession::new(config, Box::new(Uuid::new_v4)),
+        session,
         running: HashMap::new(),
         work: FuturesUnordered::new(),
         closing: None,
+        leaving: None,
+        left: false,
+        parting: Vec::new(),
+        finding,
+        keys: Keys::default(),
         opened: false,
+        throttled: 0,
+        reconnects: 0,
         losses: 0,
+        lost_since: None,
         last_fault: None,
     };
-    let mut begun = false;
     let mut open = true;
     // An event that its consumer has no room for yet; nothing else is taken from the session meanwhile.
     let mut blocked: Option<(mpsc::Sender<Step>, Step)> = None;
@@ -98,12 +170,11 @@ pub(super) async fn drive(exchanger: Exchanger, mut orders: mpsc::UnboundedRecei
             let Some(event) = driver.session.next_event() else { break };
             blocked = driver.event(event);
         }
-        // The pool is opened by the first pipeline.
         while begun && let Some((id, envelope)) = driver.session.poll_request() {
             let exchanger = driver.exchanger.clone();
             driver.work.push(Box::pin(async move { Arrived::Answer(id, exchanger.post(envelope).await) }));
         }
-        if blocked.is_none() && driver.session.is_ended() {
+        if blocked.is_none() && (driver.session.is_ended() || driver.left) {
             break;
         }
         tokio::select! {
@@ -121,20 +192,17 @@ pub(super) async fn drive(exchanger: Exchanger, mut orders: mpsc::UnboundedRecei
                     driver.closing = Some(done);
                     driver.session.close();
                 }
+                Some(Order::Leave(idle, done)) => driver.leave(idle, done),
                 // Nobody is left who could ask for anything.
-                None => {
-                    open = false;
-                    if driver.running.is_empty() {
-                        driver.session.close();
-                    }
-                }
+                None => open = false,
             },
             Some(arrived) = driver.work.next(), if !driver.work.is_empty() => driver.arrived(arrived),
         }
-        if !open && driver.running.is_empty() {
+        if !open && driver.running.is_empty() && !driver.keys.is_waited_for() {
             driver.session.close();
         }
     }
+    driver.keys.abandon();
     // Orders that came too late: their consumers learn that it is over.
     orders.close();
     while let Ok(order) = orders.try_recv() {
@@ -145,6 +213,16 @@ pub(super) async fn drive(exchanger: Exchanger, mut orders: mpsc::UnboundedRecei
     }
     if let Some(done) = driver.closing {
         let _ = done.send(());
+    }
+    let gone = || driver.last_fault.clone().unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "the remote PowerShell session ended"));
+    if let Some(done) = driver.leaving {
+        let _ = done.send(if driver.left { Ok(()) } else { Err(gone()) });
+    }
+    if let Some(found) = driver.finding {
+        let _ = found.send(Err(gone()));
+    }
+    for (steps, fault) in driver.parting {
+        let _ = steps.send(Step::Ended(Ended::OutcomeUnknown(fault))).await;
     }
 }
 
@@ -157,7 +235,15 @@ async fn room(blocked: &Option<(mpsc::Sender<Step>, Step)>) -> Option<mpsc::Owne
 }
 
 impl Driver {
-    fn start(&mut self, started: Started, tries: u32) {
+    fn start(&mut self, mut started: Started, tries: u32) {
+        if started.holds_secret() {
+            match self.keys.seal(&mut started) {
+                Ok(true) => {}
+                // It waits for the session's key.
+                Ok(false) => return self.ask_key(started, tries),
+                Err(fault) => return drop(started.steps.try_send(Step::Ended(Ended::Unreachable(fault)))),
+            }
+        }
         let id = self.session.invoke(&started.request);
         for value in &started.input {
             self.session.input(id, value);
@@ -165,6 +251,10 @@ impl Driver {
         if !started.request.no_input {
             self.session.end_input(id);
         }
+        self.run(id, started, tries);
+    }
+
+    fn run(&mut self, id: Uuid, started: Started, tries: u32) {
         let (stop, deadline) = (started.stop.clone(), started.deadline);
         self.work.push(Box::pin(async move {
             match deadline {
@@ -174,42 +264,128 @@ impl Driver {
             }
             Arrived::Stop(id)
         }));
-        self.running.insert(id, Running { started, told: false, tries });
+        let until = deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        self.running.insert(id, Running { started, told: false, tries, until });
+    }
+
+    fn ask_key(&mut self, started: Started, tries: u32) {
+        match self.keys.request() {
+            Ok(None) => {}
+            Ok(Some(public_key)) => {
+                self.session.send_key(&public_key);
+                self.work.push(Box::pin(async {
+                    tokio::time::sleep(KEY_TIMEOUT).await;
+                    Arrived::KeyTime
+                }));
+            }
+            Err(fault) => return drop(started.steps.try_send(Step::Ended(Ended::Unreachable(fault)))),
+        }
+        self.keys.wait(started, tries);
+    }
+
+    /// The exchange of keys is over: what waited for it begins, or is told why not.
+    fn key_arrived(&mut self, sealed: Option<&str>) {
+        for (started, tries) in self.keys.arrived(sealed) {
+            self.start(started, tries);
+        }
+    }
+
+    fn leave(&mut self, idle: Option<Duration>, done: oneshot::Sender<Result<(), Fault>>) {
+        let idle = idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        if self.session.disconnect(idle) {
+            self.leaving = Some(done);
+        } else {
+            let fault = Fault::new(FaultKind::Unreachable, "there is no open remote PowerShell session to leave");
+            let _ = done.send(Err(fault));
+        }
     }
 
     fn arrived(&mut self, arrived: Arrived) {
         match arrived {
             Arrived::Answer(id, Ok(exchanged)) => {
                 self.losses = 0;
+                self.lost_since = None;
+                if let Some(wait) = exchanged.retry_after
+                    && self.pause(id, wait)
+                {
+                    return;
+                }
                 if exchanged.refusal.is_some() {
                     self.last_fault = exchanged.refusal;
                 }
-                self.session.handle_answer(id, exchanged.status, &exchanged.body);
+                match exchanged.location {
+                    Some(location) => self.session.handle_redirect(id, exchanged.status, &location),
+                    None => self.session.handle_answer(id, exchanged.status, &exchanged.body),
+                }
             }
             Arrived::Answer(id, Err(lost)) => {
                 tracing::debug!(reason = %lost.fault, sent = lost.sent, "no answer");
-                // Somebody was reached before, or may have been now: the connection may come back.
-                let worth_it = lost.fault.kind == FaultKind::Unreachable && (lost.sent || self.opened);
+                let (sent, worth_it) = (lost.sent, self.is_worth_it(&lost));
                 self.last_fault = Some(lost.fault);
                 if worth_it {
                     let pause = PAUSE * 2_u32.pow(self.losses.min(DOUBLINGS)) / 2;
                     self.losses += 1;
                     self.work.push(Box::pin(async move {
                         tokio::time::sleep(pause).await;
-                        Arrived::Lost(id)
+                        if sent { Arrived::Lost(id) } else { Arrived::Unsent(id) }
                     }));
                 } else {
                     self.session.give_up(id);
                 }
             }
             Arrived::Lost(id) => self.session.handle_lost(id),
+            Arrived::Unsent(id) => self.session.handle_unsent(id),
             Arrived::Stop(id) => {
                 if self.running.contains_key(&id) {
                     self.session.stop(id);
                 }
             }
             Arrived::HostAnswer(pipeline, response) => self.session.respond(pipeline, &response),
+            Arrived::KeyTime => self.key_arrived(None),
         }
+    }
+
+    /// Whether a request without an answer is sent again. One that may have arrived is: the session counts how often. One
+    /// that did not go out is, as long as the caller waits; who sets no time limit waits for a network that is gone, but not
+    /// for a host that has nobody who listens.
+    fn is_worth_it(&mut self, lost: &Lost) -> bool {
+        if lost.fault.kind != FaultKind::Unreachable {
+            return false;
+        }
+        if lost.sent {
+            return true;
+        }
+        let now = Instant::now();
+        let since = *self.lost_since.get_or_insert(now);
+        let is_network = matches!(&*lost.fault.code, NO_ROUTE | TIMEOUT);
+        self.opened
+            && match self.until() {
+                Some(until) => now < until && (is_network || lost.fault.code == CONNECTION_REFUSED),
+                None => is_network && now.duration_since(since) < PATIENCE,
+            }
+    }
+
+    /// When the time of all callers is over, where one of them set a limit.
+    fn until(&self) -> Option<Instant> {
+        self.running.values().filter_map(|r| r.until).max()
+    }
+
+    /// Sends a request again that the far end was too busy for, after that time; `false` where the callers do not wait so
+    /// long. Who sets no time limit waits a few times, a minute at most.
+    fn pause(&mut self, id: RequestId, wait: Duration) -> bool {
+        let waits = match self.until() {
+            Some(until) => Instant::now().checked_add(wait).is_some_and(|then| then <= until),
+            None => wait <= LONGEST_WAIT && self.throttled + 1 < TRIES,
+        };
+        if waits {
+            tracing::info!(milliseconds = wait.as_millis(), "the far end is busy: trying again");
+            self.throttled += 1;
+            self.work.push(Box::pin(async move {
+                tokio::time::sleep(wait).await;
+                Arrived::Unsent(id)
+            }));
+        }
+        waits
     }
 
     /// Hands an event on; answers what its consumer has no room for.
@@ -220,6 +396,44 @@ impl Driver {
                 return None;
             }
             ClientEvent::Closed => return None,
+            ClientEvent::Redirected { location } => {
+                self.redirected(&location);
+                return None;
+            }
+            ClientEvent::Throttled { request, milliseconds, fault } => {
+                let wait = milliseconds.map_or(THROTTLED, Duration::from_millis);
+                if !self.pause(request, wait) {
+                    self.last_fault = Some(Fault::new(FaultKind::Throttled(wait), fault.to_string()).with_code(fault.code.to_string()));
+                    self.session.refuse(request, fault);
+                }
+                return None;
+            }
+            ClientEvent::KeyRequested => {
+                self.key_requested();
+                return None;
+            }
+            ClientEvent::Key(sealed) => {
+                self.key_arrived(Some(&sealed));
+                return None;
+            }
+            ClientEvent::Pipelines(ids) => {
+                self.found(&ids);
+                return None;
+            }
+            ClientEvent::Disconnected => {
+                self.disconnected();
+                return None;
+            }
+            ClientEvent::Reconnected => {
+                tracing::info!("reconnected to the session");
+                return None;
+            }
+            ClientEvent::StaysConnected(error) => {
+                if let Some(done) = self.leaving.take() {
+                    let _ = done.send(Err(Fault::new(FaultKind::Protocol, error.to_string())));
+                }
+                return None;
+            }
             ClientEvent::Broken(error) => {
                 tracing::debug!(%error, "session broken");
                 return None;
@@ -250,11 +464,62 @@ impl Driver {
                     return None;
                 }
                 return self.end(pipeline, |cmdlet| lost(cmdlet, &error, fault));
-            }
+            } // Of sessions that are disconnected or exchange keys, which this one is not.
         };
         let running = self.running.get_mut(&pipeline)?;
         running.told = true;
         deliver(running.started.steps.clone(), Step::Record(record))
+    }
+
+    /// The session is opened elsewhere, where the credential may go there.
+    fn redirected(&mut self, location: &str) {
+        match self.exchanger.redirected(location) {
+            Ok(exchanger) => {
+                let text: Arc<str> = format!("Your connection has been redirected to the following URI: \"{}\"", exchanger.url()).into();
+                for running in self.running.values() {
+                    // Nobody waits for room here: the pipelines have not begun.
+                    let _ = running.started.steps.try_send(Step::Record(Record::Warning(Arc::clone(&text))));
+                }
+                self.session.follow(exchanger.url().to_owned());
+                self.exchanger = exchanger;
+            }
+            Err(fault) => {
+                self.last_fault = Some(fault);
+                self.session.stay(location);
+            }
+        }
+    }
+
+    /// The session was left, on purpose or not.
+    fn disconnected(&mut self) {
+        if self.leaving.is_some() {
+            self.left = true;
+            let fault = || Fault::new(FaultKind::Unreachable, "the session was left; the command goes on there").with_code(LEFT);
+            self.parting = self.running.drain().map(|(_, running)| (running.started.steps, fault())).collect();
+        } else if self.reconnects < RECONNECTS {
+            self.reconnects += 1;
+            self.session.reconnect();
+        } else {
+            self.session.close();
+        }
+    }
+
+    /// The pipelines of a session that somebody else opened.
+    fn found(&mut self, ids: &[Uuid]) {
+        let Some(finding) = self.finding.take() else { return };
+        let mut found = Vec::new();
+        for id in ids {
+            let (sender, receiver) = mpsc::channel(WAITING_RECORDS);
+            found.push((*id, receiver));
+            self.run(*id, Started::adopted(sender), TRIES);
+        }
+        let _ = finding.send(Ok(found));
+    }
+
+    fn key_requested(&mut self) {
+        if let Ok(Some(public_key)) = self.keys.request() {
+            self.session.send_key(&public_key);
+        }
     }
 
     /// A read whose connection was cut before anything of it came is begun again.
@@ -265,7 +530,9 @@ impl Driver {
             Some(running) if was_cut && worth_it(running) => {}
             _ => return false,
         }
-        let Some(running) = self.running.remove(&pipeline) else { return false };
+        let Some(mut running) = self.running.remove(&pipeline) else { return false };
+        // What is left of the caller's time.
+        running.started.deadline = running.until.map(|until| until.saturating_duration_since(Instant::now()));
         tracing::info!(cmdlet = %running.started.cmdlet, "trying again");
         self.start(running.started, running.tries + 1);
         true
@@ -307,65 +574,4 @@ fn deliver(steps: mpsc::Sender<Step>, step: Step) -> Option<(mpsc::Sender<Step>,
         Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
         Err(mpsc::error::TrySendError::Full(step)) => Some((steps, step)),
     }
-}
-
-async fn ask(host: &dyn Host, method: HostMethod, parameters: &[Value]) -> Result<Value, Box<ErrorRecord>> {
-    let text = |i: usize| parameters.get(i).map(Value::display).unwrap_or_default();
-    let failed = |e: exops_runspace::HostError| Box::new(nobody(&e.to_string()));
-    match method {
-        HostMethod::ReadLine => host.read_line().await.map(Value::from).map_err(failed),
-        HostMethod::PromptForChoice => {
-            let choice = |v: &Value| {
-                let part = |name: &str| v.as_object().and_then(|o| o.property(name)).map(Value::display).unwrap_or_default();
-                Choice { label: part("label"), help: part("helpMessage") }
-            };
-            let choices: Vec<Choice> = parameters.get(2).and_then(Value::as_list).unwrap_or_default().iter().map(choice).collect();
-            let default = parameters.get(3).and_then(Value::as_i64).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-            let chosen = host.prompt_for_choice(&text(0), &text(1), &choices, default).await.map_err(failed)?;
-            Ok(Value::I32(i32::try_from(chosen).unwrap_or(i32::MAX)))
-        }
-        _ => Err(Box::new(nobody("this client's host does not offer that"))),
-    }
-}
-
-fn nobody(why: &str) -> ErrorRecord {
-    ErrorRecord::new("System.Management.Automation.Host.HostException", why, ErrorCategory::NotImplemented, "HostFunctionNotImplemented")
-}
-
-fn line(text: String) -> Record {
-    Record::Information(Box::new(InformationRecord {
-        message: text.into(),
-        source: "Write-Host".into(),
-        time: now(),
-        tags: vec!["PSHOST".into()],
-    }))
-}
-
-/// Errors that a server makes before it begins: names that do not exist for the caller, values that do not bind.
-fn was_not_begun(record: &ErrorRecord) -> bool {
-    let exception = record.exception_type();
-    exception.ends_with("CommandNotFoundException") || exception.contains("ParameterBinding")
-}
-
-/// What became of a command whose end will never be known.
-fn lost(cmdlet: &str, error: &ClientError, last: Option<Fault>) -> Ended {
-    let not_begun = match error {
-        ClientError::Fault { operation, .. } | ClientError::Http { operation, .. } => {
-            matches!(operation, Operation::Open | Operation::StartPipeline)
-        }
-        ClientError::Lost { operation } | ClientError::Protocol { operation, .. } => {
-            *operation == Operation::Open
-                || (*operation == Operation::StartPipeline && last.as_ref().is_some_and(|f| f.kind != FaultKind::Unreachable))
-        }
-        _ => false,
-    };
-    let fault = match (error, last) {
-        (ClientError::Http { .. } | ClientError::Lost { .. }, Some(last)) => last,
-        (ClientError::Fault { fault, .. }, _) => {
-            let kind = if fault.code == 5 { FaultKind::Forbidden } else { FaultKind::Protocol };
-            Fault::new(kind, error.to_string()).with_code(fault.code.to_string())
-        }
-        _ => Fault::new(FaultKind::Unreachable, error.to_string()).with_hint("try again"),
-    };
-    if not_begun || is_read(cmdlet) { fault.into() } else { Ended::OutcomeUnknown(outcome_unknown(cmdlet, &fault.message)) }
 }

@@ -3,20 +3,23 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use exops_adminapi::parse_error;
+use exops_adminapi::{link, parse_error};
 use exops_psobject::Limits;
 use exops_remoting::CONTENT_TYPE;
 use exops_runspace::{Fault, FaultKind};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::redirect;
+use crate::diagnosis::{missing_role, unaccepted};
 use crate::http::{Answer, Cookies, Lost, Request, place};
-use crate::rest::no_permission;
 use crate::{Http, Token, TokenSource};
 
 /// What the far end may hold a Receive for.
 pub(super) const OPERATION: Duration = Duration::from_secs(180);
 /// Beyond that the connection counts as lost.
 const MARGIN: Duration = Duration::from_secs(30);
+/// Longest wait that is believed.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// Shortest wait that is told where the far end names none.
 const BUSY: Duration = Duration::from_secs(30);
 
@@ -30,6 +33,8 @@ struct Inner {
     tokens: TokenSource,
     cookies: Cookies,
     url: String,
+    /// Where redirects came from.
+    before: Vec<String>,
 }
 
 /// An answer for the session, and what it means where it is no SOAP.
@@ -37,12 +42,24 @@ pub(super) struct Exchanged {
     pub status: u16,
     pub body: Vec<u8>,
     pub refusal: Option<Fault>,
+    /// Where an HTTP redirect leads.
+    pub location: Option<String>,
+    /// The far end is too busy now.
+    pub retry_after: Option<Duration>,
 }
 
 impl Exchanger {
     pub(super) fn new(http: Http, tokens: TokenSource) -> Self {
         let url = format!("{}?BasicAuthToOAuthConversion=true", tokens.endpoint().powershell);
-        Self(Arc::new(Inner { http, tokens, cookies: Cookies::default(), url }))
+        Self(Arc::new(Inner { http, tokens, cookies: Cookies::default(), url, before: Vec::new() }))
+    }
+
+    /// The same where a redirect leads, when the credential may go there.
+    pub(super) fn redirected(&self, location: &str) -> Result<Self, Fault> {
+        let url = redirect::follow(location, &self.0.url, &self.0.before)?;
+        let before = self.0.before.iter().chain([&self.0.url]).cloned().collect();
+        let (http, tokens) = (self.0.http.clone(), self.0.tokens.clone());
+        Ok(Self(Arc::new(Inner { http, tokens, cookies: Cookies::default(), url, before })))
     }
 
     /// The URL with its query.
@@ -60,15 +77,17 @@ impl Exchanger {
             answer = self.once(&token, envelope).await?;
         }
         let refusal = self.refusal(&answer, &token);
-        Ok(Exchanged { status: answer.status, body: answer.body, refusal })
+        let location = answer.header("Location").filter(|_| matches!(answer.status, 301 | 302 | 307 | 308)).map(str::to_owned);
+        let retry_after = answer.header("Retry-After").filter(|_| matches!(answer.status, 429 | 503));
+        let retry_after = retry_after.and_then(|value| link::retry_after(value, LONGEST_PAUSE));
+        Ok(Exchanged { status: answer.status, body: answer.body, refusal, location, retry_after })
     }
 
     async fn once(&self, token: &Token, envelope: Vec<u8>) -> Result<Answer, Lost> {
         let bearer = token.bearer();
         let pair = SecretString::from(format!("OAuthUser@{}:{}", token.claims().tenant_id, bearer.expose_secret()));
         let basic = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
-        // Compression by a proxy in front has broken clients; envelopes have their own.
-        let mut headers = vec![("Content-Type", CONTENT_TYPE.to_owned()), ("Accept-Encoding", "identity".to_owned())];
+        let mut headers = vec![("Content-Type", CONTENT_TYPE.to_owned())];
         self.0.cookies.add_to(&mut headers);
         let request = Request {
             method: http::Method::POST,
@@ -89,15 +108,15 @@ impl Exchanger {
         let error = parse_error(answer.status, &answer.headers, &answer.body, &Limits::default());
         let why = &error.record.message;
         let mut fault = match answer.status {
-            401 => no_permission(Fault::new(FaultKind::SignIn, format!("{place} does not accept the token: {why}")), token),
-            403 => Fault::new(FaultKind::Forbidden, format!("{place} gives this application no session: {why}"))
-                .with_hint(crate::rest::missing_role(token)),
-            429 | 503 => Fault::new(FaultKind::Throttled(error.retry_after.unwrap_or(BUSY)), format!("{place} is busy: {why}")),
-            300..=399 => {
-                let location = answer.header("Location").unwrap_or("nowhere").chars().take(200).collect::<String>();
-                Fault::new(FaultKind::Protocol, format!("{place} redirects to '{location}'"))
-                    .with_hint("redirects are not followed: connect with --endpoint to that host if you trust it")
+            401 => {
+                let fault = Fault::new(FaultKind::SignIn, format!("{place} does not accept the token: {why}"));
+                unaccepted(fault, answer, &self.0.url, token, self.0.tokens.endpoint())
             }
+            403 => {
+                Fault::new(FaultKind::Forbidden, format!("{place} gives this application no session: {why}")).with_hint(missing_role(token))
+            }
+            429 | 503 => Fault::new(FaultKind::Throttled(error.retry_after.unwrap_or(BUSY)), format!("{place} is busy: {why}")),
+            300..=399 => redirect::refused(&self.0.url, answer.header("Location").unwrap_or("nowhere"), "nothing leads there now"),
             404 | 405 | 413 => Fault::new(FaultKind::Protocol, format!("there is no remote PowerShell at {}: {why}", self.0.url))
                 .with_hint("check --endpoint"),
             _ => return None,

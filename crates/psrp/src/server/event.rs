@@ -46,6 +46,11 @@ pub enum ServerPoolEvent {
         /// The answer.
         response: HostResponse,
     },
+    /// Answer to a call of the pool's host.
+    PoolHostResponse {
+        /// The answer.
+        response: HostResponse,
+    },
     /// Stop the pipeline; it must still be finished.
     Stop {
         /// The pipeline.

@@ -57,9 +57,24 @@ impl ServerPool {
         let data = private_data(&self.config.ps_version, self.id);
         self.push_pool(MessageType::ApplicationPrivateData, &data);
         self.push_pool(MessageType::RunspacePoolState, &PoolState::Opened.to_value(None));
-        for pipeline in self.pipelines.values_mut() {
+        for (id, pipeline) in &mut self.pipelines {
             pipeline.input = Inputs::default();
-            pipeline.outbox.renumber(&mut self.next_object);
+            // What the client before was asked and did not answer, this one is asked.
+            let moved = pipeline.outbox.renumber(&mut self.next_object);
+            for (object, call) in pipeline.calls.values_mut() {
+                if let Some(new) = moved.get(object) {
+                    *object = *new;
+                    continue;
+                }
+                *object = self.next_object;
+                pipeline.outbox.push(*object, TO_CLIENT, MessageType::PipelineHostCall, self.id, *id, &call.to_value());
+                self.next_object += 1;
+            }
+        }
+        for (object, call) in self.calls.values_mut() {
+            *object = self.next_object;
+            self.outbox.push(*object, TO_CLIENT, MessageType::RunspacePoolHostCall, self.id, Uuid::nil(), &call.to_value());
+            self.next_object += 1;
         }
         Ok(answer)
     }

@@ -6,6 +6,9 @@ use thiserror::Error;
 #[allow(missing_docs, reason = "each is spelt out in Display")]
 pub enum Operation {
     Open,
+    Connect,
+    Disconnect,
+    Reconnect,
     ReceiveSession,
     SendSession,
     StartPipeline,
@@ -19,6 +22,9 @@ impl std::fmt::Display for Operation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Open => "opening the remote PowerShell session",
+            Self::Connect => "connecting to the remote PowerShell session",
+            Self::Disconnect => "disconnecting from the remote PowerShell session",
+            Self::Reconnect => "reconnecting to the remote PowerShell session",
             Self::ReceiveSession => "waiting for the remote PowerShell session",
             Self::SendSession => "sending to the remote PowerShell session",
             Self::StartPipeline => "starting a remote command",
@@ -65,6 +71,12 @@ pub enum ClientError {
     Lost {
         /// At what.
         operation: Operation,
+    },
+    /// The service is elsewhere, and it is not followed.
+    #[error("the remote PowerShell service redirects to '{location}', which is not followed")]
+    Redirected {
+        /// Where it is, by its own word.
+        location: String,
     },
     /// The server ended the session.
     #[error("the server ended the remote PowerShell session: {0}")]

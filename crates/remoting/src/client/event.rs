@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use exops_psobject::{ErrorRecord, InformationRecord, ProgressRecord, Value};
 use exops_psrp::{HostCall, PipelineEnd};
+use exops_wsman::Fault;
 use uuid::Uuid;
 
-use super::ClientError;
+use super::{ClientError, RequestId};
 
 /// What became known.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +82,35 @@ pub enum ClientEvent {
         /// Why.
         error: ClientError,
     },
+    /// The pipelines of a session that somebody else opened, in no order. Their events follow.
+    Pipelines(Vec<Uuid>),
+    /// The server wants the client's public key: see [`ClientSession::send_key`](super::ClientSession::send_key).
+    KeyRequested,
+    /// The session's key under the client's, as base64 of the blob that MS-PSRP 2.2.5.2 describes.
+    Key(String),
+    /// The service is elsewhere: [`ClientSession::follow`](super::ClientSession::follow) or
+    /// [`ClientSession::stay`](super::ClientSession::stay).
+    Redirected {
+        /// The address as the server gave it: not to be trusted.
+        location: String,
+    },
+    /// The server is too busy for a request. After a pause [`ClientSession::handle_unsent`](super::ClientSession::handle_unsent)
+    /// sends it again; [`ClientSession::refuse`](super::ClientSession::refuse) takes the fault as final.
+    Throttled {
+        /// Which request.
+        request: RequestId,
+        /// The shortest pause that the server wants, where it says so.
+        milliseconds: Option<u64>,
+        /// What it said.
+        fault: Fault,
+    },
+    /// The session goes on at the server without this client, by [`ClientSession::disconnect`](super::ClientSession::disconnect)
+    /// or because of something there. [`ClientSession::reconnect`](super::ClientSession::reconnect) comes back to it.
+    Disconnected,
+    /// The session is connected again; pipelines go on where they were.
+    Reconnected,
+    /// The server refused to let the client go: the session stays as it was.
+    StaysConnected(ClientError),
     /// The session is lost; nothing follows.
     Broken(ClientError),
     /// The session is closed; nothing follows.

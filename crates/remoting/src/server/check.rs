@@ -71,7 +71,14 @@ pub(super) fn wants_xpress(request: &Request) -> bool {
 pub(super) fn protocol_fault(error: &ProtocolError) -> Fault {
     let code = match error {
         ProtocolError::Version { .. } => Fault::PLUGIN_EXCEPTION,
-        ProtocolError::TooMuch { .. } => Fault::QUOTA_OPERATIONS,
+        ProtocolError::TooMuch { .. } => Fault::QUOTA_LIMIT,
+        ProtocolError::TooManyPipelines { limit } => {
+            let text = format!(
+                "The WS-Management service cannot process the request. The maximum number of {limit} concurrent commands per shell has \
+                 been exceeded. Retry the request later or raise the quota for concurrent commands per shell."
+            );
+            return Fault::new(Fault::QUOTA_COMMANDS, text);
+        }
         ProtocolError::UnknownPipeline(_) => return Fault::unknown_command(),
         _ => Fault::PLUGIN_BAD_ARGUMENTS,
     };

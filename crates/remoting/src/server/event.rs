@@ -47,6 +47,11 @@ pub enum SessionEvent {
         /// The answer with the id of the call.
         response: HostResponse,
     },
+    /// The client's answer to a call of the host of its session.
+    PoolHostResponse {
+        /// The answer with the id of the call.
+        response: HostResponse,
+    },
     /// Stop the pipeline; it must still be finished.
     Stop {
         /// The pipeline's id.

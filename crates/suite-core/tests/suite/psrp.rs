@@ -239,7 +239,7 @@ fn pipelines_queue_on_one_runspace_and_end_once() {
     assert_eq!(server.terminate(ids[2]), Err(ProtocolError::UnknownPipeline(ids[2])));
     // The number of pipelines is bounded.
     let refused = (100..200).map(|n| create(&mut server, Uuid::from_u128(n))).find_map(Result::err);
-    assert!(matches!(refused, Some(ProtocolError::TooMuch { .. })));
+    assert!(matches!(refused, Some(ProtocolError::TooManyPipelines { limit: 64 })));
 }
 
 /// A client pool joined to a server pool, with everything that waits carried over.

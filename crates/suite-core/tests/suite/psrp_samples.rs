@@ -227,7 +227,10 @@ fn play(folder: &Path, name: &str) -> Played {
                 }
                 SessionEvent::Terminated { id } => session.finish(id, &PipelineEnd::Stopped, 0),
                 SessionEvent::Closed => played.closed = true,
-                SessionEvent::Opened | SessionEvent::PublicKey { .. } | SessionEvent::HostResponse { .. } => {}
+                SessionEvent::Opened
+                | SessionEvent::PublicKey { .. }
+                | SessionEvent::PoolHostResponse { .. }
+                | SessionEvent::HostResponse { .. } => {}
             }
         }
         while session.poll_answer(0).is_some() {}

@@ -5,10 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use exops_auth::session_key::{ExchangeKey, SessionKey};
 use exops_psobject::{Limits as ValueLimits, Value, clixml};
-use exops_psrp::{Capability, Defragmenter, FragmentLimits, Message, MessageType, Output, PipelineEnd};
+use exops_psrp::{Capability, Defragmenter, FragmentLimits, HostInfo, Message, MessageType, Output, PipelineEnd};
 use exops_remoting::client::{ClientConfig, ClientSession};
 use exops_remoting::server::{Handled, HttpAnswer, Peer, ServerConfig, ServerSession, SessionEvent, Target, target};
-use exops_wsman::{Fault, Limits, Request, ResponseBody, parse_request, parse_response};
+use exops_wsman::{Fault, Limits, Request, ResponseBody, parse_request, parse_response, uri};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
@@ -55,7 +55,8 @@ impl Shell {
             next += 1;
             Uuid::from_u128(next)
         };
-        let mut client = ClientSession::new(ClientConfig::new("https://localhost/", POOL, Uuid::from_u128(1)), Box::new(ids));
+        let config = ClientConfig { host: HostInfo::INTERACTIVE, ..ClientConfig::new("https://localhost/", POOL, Uuid::from_u128(1)) };
+        let mut client = ClientSession::new(config, Box::new(ids));
         let text = String::from_utf8(client.poll_request().unwrap().1).unwrap();
         let request = parse_request(text.as_bytes(), &Limits::default()).unwrap();
         let peer = Peer { owner: "app", client_ip: "127.0.0.1" };
@@ -75,11 +76,12 @@ impl Shell {
 
     fn request(&mut self, action: &str, body: &str) -> Request {
         self.sent += 1;
+        let space = if action == "Get" { uri::TRANSFER } else { uri::SHELL };
         let text = format!(
             "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" xmlns:a=\"http://schemas.xmlsoap.org/ws/2004/08/addressing\" \
              xmlns:w=\"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd\" xmlns:p=\"http://schemas.microsoft.com/wbem/wsman/1/wsman.xsd\" \
              xmlns:rsp=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\"><s:Header>\
-             <a:Action>http://schemas.microsoft.com/wbem/wsman/1/windows/shell/{action}</a:Action><a:MessageID>uuid:{}</a:MessageID>\
+             <a:Action>{space}/{action}</a:Action><a:MessageID>uuid:{}</a:MessageID>\
              <w:ResourceURI>http://schemas.microsoft.com/powershell/Microsoft.Exchange</w:ResourceURI><w:MaxEnvelopeSize>512000</w:MaxEnvelopeSize>\
              <p:SessionId>{}</p:SessionId><w:SelectorSet><w:Selector Name=\"ShellId\">{}</w:Selector></w:SelectorSet></s:Header>\
              <s:Body>{body}</s:Body></s:Envelope>",
@@ -244,6 +246,87 @@ fn x11_connect_from_another_process() {
     let messages: Vec<_> = objects.into_iter().map(|o| Message::decode(o).unwrap()).collect();
     assert_eq!(texts(&messages), [big, "after".to_owned()]);
     assert_eq!(messages.last().unwrap().kind, MessageType::PipelineState);
+}
+
+/// A client that dies: it may come back as if nothing had happened until somebody else connects, who is asked what the
+/// dead one did not answer.
+#[test]
+fn x11_a_client_that_leaves_without_a_word() {
+    let receive = "<rsp:Receive><rsp:DesiredStream>stdout</rsp:DesiredStream></rsp:Receive>";
+    let take_over = format!(
+        "<rsp:Connect><connectXml xmlns=\"http://schemas.microsoft.com/powershell\">{}</connectXml></rsp:Connect>",
+        STANDARD.encode([capability(), message(2, MessageType::ConnectRunspacePool, Uuid::nil(), "<S/>")].concat())
+    );
+    let connected = |shell: &mut Shell| {
+        let body = shell.ok("Get", "").body;
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("<rsp:State>"));
+        text.contains("<rsp:State>Connected</rsp:State>")
+    };
+    let mut shell = Shell::open();
+    shell.receive(None);
+    let call = shell.session.read_line(COMMAND).unwrap();
+    let asked = |messages: &[Message]| -> Vec<i64> {
+        let calls = messages.iter().filter(|m| m.kind == MessageType::PipelineHostCall);
+        let id = |m: &Message| {
+            let value = clixml::read(m.content(), &ValueLimits::default()).unwrap();
+            value.as_object().unwrap().property("ci").unwrap().as_i64().unwrap()
+        };
+        calls.map(id).collect()
+    };
+    assert_eq!(asked(&shell.receive(Some(COMMAND))), [call]);
+    shell.write("waits");
+    // Two connections wait for the same; the second dies, then the first.
+    let request = shell.request("Receive", receive);
+    let Handled::Held(first) = shell.session.handle(&request, 0) else { panic!() };
+    let Handled::Held(second) = shell.session.handle(&request, 0) else { panic!() };
+    shell.session.connection_gone(second, 0);
+    shell.now = 20_000;
+    assert!(connected(&mut shell), "one of two connections is left");
+    shell.session.connection_gone(first, 20_000);
+    shell.session.connection_gone(first, 25_000);
+    shell.now = 29_999;
+    assert!(connected(&mut shell));
+    assert_eq!(shell.refused("Connect", &take_over), Fault::CONNECTED_TO_DIFFERENT_CLIENT);
+    shell.now = 30_000;
+    assert!(!connected(&mut shell));
+    assert!(shell.session.is_lost(30_000));
+    // It comes back.
+    let Handled::Held(again) = shell.session.handle(&request, 30_000) else { panic!("the same Receive, late") };
+    assert!(connected(&mut shell) && !shell.session.is_lost(30_000));
+    shell.session.connection_gone(again, 30_000);
+    shell.now = 40_000;
+
+    let before = std::mem::replace(&mut shell.client, "uuid:second".to_owned());
+    shell.ok("Connect", &take_over);
+    assert!(connected(&mut shell));
+    shell.ok("Connect", &format!("<rsp:Connect CommandId=\"{COMMAND}\"/>"));
+    assert_eq!(shell.receive(None).len(), 2);
+    let messages = shell.receive(Some(COMMAND));
+    assert_eq!((asked(&messages), texts(&messages)), (vec![call], vec!["waits".to_owned()]), "asked again, and what waited");
+    // The one before is told, in whatever it tries.
+    shell.client = before;
+    for (action, body) in [("Receive", receive), ("Reconnect", ""), ("Disconnect", DISCONNECT), ("Connect", &take_over)] {
+        assert_eq!(shell.refused(action, body), Fault::CONNECTED_TO_DIFFERENT_CLIENT, "{action}");
+    }
+    shell.client = "uuid:second".to_owned();
+    let answer = format!("<Obj RefId=\"0\"><MS><S N=\"mr\">a line</S><I64 N=\"ci\">{call}</I64><I32 N=\"mi\">11</I32></MS></Obj>");
+    let data = STANDARD.encode(message(3, MessageType::PipelineHostResponse, COMMAND, &answer));
+    shell.ok("Send", &format!("<rsp:Send><rsp:Stream Name=\"pr\" CommandId=\"{COMMAND}\">{data}</rsp:Stream></rsp:Send>"));
+    let Some(SessionEvent::HostResponse { id: COMMAND, response }) = shell.session.next_event() else { panic!() };
+    assert_eq!((response.call_id, response.result), (call, Ok(Value::from("a line"))));
+    // An answered call is not repeated; a call of which nothing went out is sent once; a Receive that waits keeps its client.
+    let Handled::Held(_) = shell.send("Receive", receive) else { panic!() };
+    shell.now = 300_000;
+    assert!(connected(&mut shell));
+    shell.session.handle_timeout(340_000);
+    let unsent = shell.session.read_line(COMMAND).unwrap();
+    shell.now = 579_999;
+    assert_eq!(shell.refused("Connect", &take_over), Fault::CONNECTED_TO_DIFFERENT_CLIENT);
+    shell.now = 580_000;
+    shell.client = "uuid:third".to_owned();
+    shell.ok("Connect", &take_over);
+    assert_eq!(asked(&shell.receive(Some(COMMAND))), [unsent]);
 }
 
 /// While nobody is connected a pipeline waits above its bound, or loses its oldest output; its end never.

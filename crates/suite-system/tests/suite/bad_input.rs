@@ -1,5 +1,15 @@
 //! Bad input at command level: each row is one thing that a person gives wrong, with the exit code and what the message
-//! must say: what failed, with which value, and what to do.
+//! must say: what failed, with which value, and what to do. What is not here:
+//!
+//! | what | where |
+//! |---|---|
+//! | unregistered certificate; unknown tenant, application, thumbprint | `cli::errors_of_signing_in` |
+//! | unknown cmdlet and parameter, identity not found, a value that a shell ate | `cli::errors_of_cmdlets` |
+//! | lab not running, port taken, data folder in use, CA not trusted, a lab that pretends to be the cloud | `cli::errors_of_the_network` |
+//! | standard output closed | `cli::objects_in_every_format` |
+//! | nobody to ask for a password or a confirmation; a question that is broken off | `terminal::*` |
+//! | missing roles, wrong audience, authority and clock | `cli::roles_decide`, `not_accepted::*` |
+//! | broken key files in many forms | `openssl::*`, `keystore::*` |
 
 use std::fs;
 use std::path::PathBuf;
@@ -142,12 +152,23 @@ fn configuration_places_and_output() {
         (&["run", "Get-Mailbox", "--params", "[1]"], 2, &["no object", "--params @FILE"]),
         (&["run", "Get-Mailbox", "--params", "@/nonexistent"], 1, &["/nonexistent", "no such file"]),
         (&["run", "Get-Mailbox", "--require-tenant", "fabrikam.com"], 2, &["contoso.onmicrosoft.com", "'fabrikam.com'", "--profile"]),
-        // Pasted from a document.
+        // I-01: pasted from a document.
         (&["run", "Get-Mailbox", "\u{2013}ResultSize", "5"], 2, &["typographic dash", "keyboard"]),
         (&["run", "Get-Mailbox", "\u{201c}Ann Beebe\u{201d}"], 2, &["typographic quote", "keyboard"]),
         (&["run", "Get-Mailbox", "-ResultSize", "some"], 3, &["some"]),
         (&["run", "Get-Recipient", "-RecipientTypeDetails", "UserMailbx"], 3, &["UserMailbx", "UserMailbox"]),
-        (&["run", "Get-Mailbox", "Irene Ivanova"], 3, &["'Irene Ivanova' matches multiple entries"]),
+        (&["run", "Get-Mailbox", "Irene Ivanova"], 3, &["'Irene Ivanova' matches multiple entries", "primary address or its Guid"]),
+        (&["run", "Set-Mailbox", "-CustomAttribute1", "x"], 2, &["mandatory parameters: Identity", "exops explain Set-Mailbox"]),
+        (&["run", "New-DistributionGroup"], 2, &["mandatory parameters: Name", "exops explain New-DistributionGroup"]),
+        (&["run", "Get-Mailbox", "--select", ","], 2, &["--select names no property", "DisplayName"]),
+        // I-01: $false is nothing, * is the names of files.
+        (
+            &["run", "Set-Mailbox", "ann", "-DeliverToMailboxAndForward", "-CustomAttribute1", "x"],
+            2,
+            &["DeliverToMailboxAndForward", "-Name:false"],
+        ),
+        (&["run", "Get-Mailbox", "lab", "lab.log", "profiles"], 2, &["'lab.log'", "a shell turned * or ? into names of files", "'*'"]),
+        (&["run", "Get-Mailbox", "profiles"], 3, &["'profiles'", "couldn't be found", "a shell turned * or ? into names of files"]),
         (&["explain", "Get-Mailbx"], 2, &["'Get-Mailbx'", "did you mean Get-Mailbox?"]),
         (&["explain", "Get-Mailbox", "-Parameter", "ResultSiez"], 2, &["'ResultSiez'", "did you mean -ResultSize?"]),
         (&["cert", "show", "0A1B"], 2, &["'0A1B'", "40"]),
@@ -205,20 +226,16 @@ fn text_of_a_service() {
     assert!(absent.stderr.lines().all(|l| !l.starts_with("error: gone")), "{:?}", absent.stderr);
 }
 
-/// A token service that finds every assertion out of its time, on a machine whose clock is `ahead` seconds before ours; its
-/// certificate is as old as `issued` says.
-async fn token_service(folder: &std::path::Path, issued: i64, ahead: i64) -> String {
+/// A listener with the lab's mark, TLS and routes of the caller's; its certificate is as old as `issued` says, and its CA in
+/// `ca.pem`.
+pub(crate) async fn service(folder: &std::path::Path, issued: i64, routes: axum::Router) -> String {
     let authority = issue::lab_authority(&[], issued).expect("an authority");
     let server = issue::server_certificate(&authority, &[], issued).expect("a certificate");
     fs::write(folder.join("ca.pem"), authority.certificate().to_pem()).expect("a file");
     let chain = vec![CertificateDer::from(server.certificate.as_der().to_vec())];
     let tls = tls_config(chain, PrivatePkcs8KeyDer::from(server.key.expose_secret().to_vec()).into()).expect("TLS");
-    let date = http_date(now() + ahead);
-    let refused = move || async move {
-        let body = r#"{"error":"invalid_client","error_codes":[700024],"error_description":"AADSTS700024: Client assertion is not within its valid time range."}"#;
-        (axum::http::StatusCode::UNAUTHORIZED, [("date", date), ("x-exops-lab", "1".to_owned())], body)
-    };
     let gateway = Gateway::new(GatewayConfig {
+        quotas: exops_gateway::Quotas::default(),
         runspace: Arc::new(ScriptedRunspace::of_scripts(Vec::new())),
         roles: Arc::new(RoleModel::built_in()),
         store: Store::open(&folder.join("store.sqlite")).await.expect("a store"),
@@ -228,7 +245,7 @@ async fn token_service(folder: &std::path::Path, issued: i64, ahead: i64) -> Str
         authority: "https://localhost".to_owned(),
         server_name: String::new(),
         mark_lab: true,
-        extra_routes: axum::Router::new().route("/{tenant}/oauth2/v2.0/token", axum::routing::post(refused)),
+        extra_routes: routes,
         clock: Arc::new(|| now() * 1000),
         tls,
     });
@@ -238,8 +255,18 @@ async fn token_service(folder: &std::path::Path, issued: i64, ahead: i64) -> Str
     url
 }
 
+/// A token service that finds every assertion out of its time, on a machine whose clock is `ahead` seconds before ours.
+async fn token_service(folder: &std::path::Path, issued: i64, ahead: i64) -> String {
+    let date = http_date(now() + ahead);
+    let refused = move || async move {
+        let body = r#"{"error":"invalid_client","error_codes":[700024],"error_description":"AADSTS700024: Client assertion is not within its valid time range."}"#;
+        (axum::http::StatusCode::UNAUTHORIZED, [("date", date), ("x-exops-lab", "1".to_owned())], body)
+    };
+    service(folder, issued, axum::Router::new().route("/{tenant}/oauth2/v2.0/token", axum::routing::post(refused))).await
+}
+
 /// Time in an HTTP header.
-fn http_date(seconds: i64) -> String {
+pub(crate) fn http_date(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).expect("a time").strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod changes;
 mod groups;
+mod names;
 mod permissions;
 mod reading;
 
@@ -235,8 +236,9 @@ async fn every_property_has_the_element_and_type_of_the_noun_table() {
             assert!(shown.extended.is_empty());
             assert_eq!(shown.to_string.as_deref(), shown.property("Name").and_then(Value::as_str));
             let names: Vec<_> = shown.adapted.iter().map(|(name, _)| &**name).collect();
-            assert_eq!(names, noun.properties.iter().map(|p| &*p.name).collect::<Vec<_>>());
-            for (property, (name, value)) in noun.properties.iter().zip(shown.adapted.iter()) {
+            let seen_by_all = || noun.properties.iter().filter(|p| !p.unseen);
+            assert_eq!(names, seen_by_all().map(|p| &*p.name).collect::<Vec<_>>());
+            for (property, (name, value)) in seen_by_all().zip(shown.adapted.iter()) {
                 assert!(fits(&property.kind, value), "{} {name} is not {}: {value:?}", noun.name, property.kind.name);
                 if !value.is_null() {
                     seen.insert(property.kind.name.to_string());
@@ -245,7 +247,7 @@ async fn every_property_has_the_element_and_type_of_the_noun_table() {
         }
     }
     // The table has what was recorded: 256 properties of a mailbox, 259 of the organisation without session fields.
-    assert_eq!(noun("Mailbox").map(|n| n.properties.len()), Some(256));
+    assert_eq!(noun("Mailbox").map(|n| n.properties.iter().filter(|p| !p.unseen).count()), Some(256));
     assert_eq!(noun("OrganizationConfig").map(|n| n.properties.len()), Some(259));
     for kind in [
         "ADObjectId",

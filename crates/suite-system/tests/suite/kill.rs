@@ -186,6 +186,70 @@ async fn every_served_parameter_survives() {
     }
 }
 
+/// Rights that were acknowledged over one transport are there after a kill, over both, with their records in the unified log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn permissions_survive() {
+    if openssl().is_none() {
+        return;
+    }
+    let lab = LabProgram::start_in(Home::new(), &[]);
+    let application = lab.application("rights", &["Exchange Administrator"]);
+    let (mailbox, user) = ("billing@contoso.onmicrosoft.com", "ann.beebe@contoso.onmicrosoft.com");
+    let on = |cmdlet: &str| Command::new(cmdlet).with("Identity", mailbox);
+    let text = |row: &exops_psobject::PsObject, name: &str| row.property(name).map(Value::display).unwrap_or_default();
+    let connections = |lab: &LabProgram| {
+        let (http, tokens) = sign_in(lab, &application);
+        let rest = RestConnection::new(http.clone(), tokens.clone());
+        (rest, RemotePowerShellConnection::new(http, tokens.clone()), tokens)
+    };
+    let (rest, powershell, tokens) = connections(&lab);
+    let full = on("Add-MailboxPermission").with("User", user).with("AccessRights", "FullAccess").with("AutoMapping", false);
+    assert_eq!(run(&powershell, &tokens, full.with("InheritanceType", "Descendents")).await.0.len(), 1);
+    let deny = on("Add-MailboxPermission").with("User", user).with("AccessRights", "DeleteItem,ChangeOwner").with("Deny", true);
+    run(&rest, &tokens, deny).await;
+    run(&powershell, &tokens, on("Add-MailboxPermission").with("Owner", user)).await;
+    run(&rest, &tokens, on("Add-RecipientPermission").with("Trustee", user).with("AccessRights", "SendAs").with("Confirm", false)).await;
+    let lab = LabProgram::start_in(lab.kill(), &[]);
+    let (rest, powershell, tokens) = connections(&lab);
+    for connection in [&rest as &dyn Runspace, &powershell] {
+        let rows = run(connection, &tokens, on("Get-MailboxPermission").with("User", user)).await.0;
+        let shown = |name: &str| rows.iter().map(|row| text(row, name)).collect::<Vec<_>>();
+        assert_eq!(shown("InheritanceType"), ["Descendents", "All"]);
+        assert_eq!(shown("Deny"), ["False", "True"]);
+        assert_eq!(canonical(&Value::from(rows[1].clone()))["AccessRights"], serde_json::json!(["ChangeOwner", "DeleteItem"]));
+        let owner = run(connection, &tokens, on("Get-MailboxPermission").with("Owner", true)).await.0;
+        assert_eq!(text(&owner[0], "Owner"), user);
+        let send_as = run(connection, &tokens, on("Get-RecipientPermission").with("Trustee", user)).await.0;
+        assert_eq!(send_as.iter().map(|row| text(row, "Trustee")).collect::<Vec<_>>(), [user]);
+        // What each changed stands in the unified log.
+        for (operation, record) in [
+            ("Add-MailboxPermission", r#"{"Name":"Owner","OldValue":"NT AUTHORITY\\SELF","NewValue":"ann.beebe@contoso.onmicrosoft.com"}"#),
+            ("Add-MailboxPermission", r#""NewValue":"ann.beebe@contoso.onmicrosoft.com: FullAccess (not mapped automatically)""#),
+            ("Add-MailboxPermission", "Deny ChangeOwner, DeleteItem"),
+            (
+                "Add-RecipientPermission",
+                r#"{"Name":"RecipientPermission","OldValue":"","NewValue":"ann.beebe@contoso.onmicrosoft.com: SendAs"}"#,
+            ),
+        ] {
+            let search = Command::new("Search-UnifiedAuditLog").with("StartDate", "2020-01-01").with("EndDate", "2100-01-01");
+            let found = run(connection, &tokens, search.with("Operations", operation)).await.0;
+            assert!(found.iter().any(|row| text(row, "AuditData").contains(record)), "{operation}: {record} in {found:#?}");
+        }
+    }
+    // Away again over the other transport, and dead again.
+    run(&rest, &tokens, on("Remove-MailboxPermission").with("ResetDefault", true)).await;
+    let remove = on("Remove-RecipientPermission").with("Trustee", user).with("AccessRights", "SendAs").with("Confirm", false);
+    run(&powershell, &tokens, remove).await;
+    let lab = LabProgram::start_in(lab.kill(), &[]);
+    let (rest, powershell, tokens) = connections(&lab);
+    for connection in [&rest as &dyn Runspace, &powershell] {
+        assert_eq!(run(connection, &tokens, on("Get-MailboxPermission")).await.0.len(), 1);
+        let owner = run(connection, &tokens, on("Get-MailboxPermission").with("Owner", true)).await.0;
+        assert_eq!(text(&owner[0], "Owner"), "NT AUTHORITY\\SELF");
+        assert!(run(connection, &tokens, on("Get-RecipientPermission").with("Trustee", user)).await.0.is_empty());
+    }
+}
+
 async fn write_until_killed(http: exops_client::Http, tokens: TokenSource, round: usize, index: usize, mailbox: String) -> Written {
     let connection: Box<dyn Runspace> = if index.is_multiple_of(2) {
         Box::new(RestConnection::new(http, tokens.clone()))

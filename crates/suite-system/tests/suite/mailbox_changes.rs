@@ -250,7 +250,7 @@ async fn a_new_mailbox_is_there_after_a_restart_and_a_removed_one_leaves_nothing
     let before = count().await;
     for (command, names) in [
         (new("front desk île", "Room"), "\"frontdeskîle\" is already being used"),
-        (new("Attic", "Shared").with("Alias", "attic.2"), "/Attic\" is the same"),
+        (new("Attic", "Shared").with("Alias", "attic.2"), "/Attic\" already exists"),
         (new("Attic Two", "Shared").with("PrimarySmtpAddress", "ATTIC@contoso.com"), "SMTP:attic@contoso.com\" is already being used"),
         (new("Attic Two", "Shared").with("PrimarySmtpAddress", "attic@elsewhere.example"), "\"elsewhere.example\""),
         (new("Attic Two", "Shared").with("PrimarySmtpAddress", "attic"), "\"attic\""),
@@ -342,7 +342,7 @@ async fn a_write_scope_holds_before_and_after_a_change() {
         let outcome = organisation.entries().await.remove(0).outcome.unwrap();
         assert_eq!(outcome.ending.word() == "succeeded", allowed, "{command:?}");
         if !allowed {
-            assert!(ran.errors[0].message.contains("isn't within your current write scopes"), "{command:?}: {ran:?}");
+            assert!(ran.errors[0].message.contains("it's out of the current user's write scope"), "{command:?}: {ran:?}");
             assert_eq!(organisation.read(crate::directory::command("Get-Recipient").with("ResultSize", "Unlimited")).await, before);
         }
     }

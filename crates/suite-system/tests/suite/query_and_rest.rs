@@ -180,7 +180,8 @@ fn where_values_come_from() {
     let made = ["lab", "app", "create", "--name", "variables", "--certificate", &public, "--app-role", "Exchange.ManageAsApp", "--json"];
     let made = prepared.lab.exops(&[&made[..], &["--directory-role", "Global Reader"]].concat()).exits(0).json();
     let app = made["app_id"].as_str().expect("app_id");
-    let nobody = "11111111-2222-3333-4444-555555555555";
+    let (nobody, nowhere) = ("11111111-2222-3333-4444-555555555555", "https://localhost:1");
+    let thumbprint = prepared.thumbprint.as_str();
     let tenant = prepared.lab.text("tenant_id");
     let azure: &[(&str, &str)] = &[
         ("AZURE_CLIENT_ID", app),
@@ -207,6 +208,29 @@ fn where_values_come_from() {
         (&in_lab, &[("AZURE_CLIENT_ID", "")], &[], 2, "--app-id is missing"),
         (&in_lab, &[("AZURE_CLIENT_CERTIFICATE_PASSWORD", "wrong horse")], &[], 4, "the password is wrong"),
         (&in_lab, &[("AZURE_CLIENT_CERTIFICATE_PASSWORD", "")], &[], 4, "protected by a password"),
+        // A secret is told of where it is all that there is, and stands in nobody's way.
+        (&in_lab, &[("AZURE_CLIENT_CERTIFICATE_PATH", ""), ("AZURE_CLIENT_SECRET", "horse")], &[], 2, "AZURE_CLIENT_SECRET is not used"),
+        (&in_lab, &[("AZURE_CLIENT_SECRET", "horse")], &[], 0, app),
+        (&in_lab, &[("EXOPS_CERTIFICATE", "/nonexistent/key")], &["--app-id", &prepared.app_id, "-Thumbprint", thumbprint], 0, "cli-test"),
+        // Addresses and CA, each said by the option, by our variable, by Azure's.
+        (&["connect", "--lab"], &[("EXOPS_ENDPOINT", &authority), ("EXOPS_CA_FILE", &ca)], &[], 0, tenant),
+        (&fixed, &[("EXOPS_AUTHORITY", nowhere)], &[], 8, nowhere),
+        (&fixed, &[("EXOPS_AUTHORITY", nowhere)], &["--authority", &authority], 0, tenant),
+        (&fixed, &[("AZURE_AUTHORITY_HOST", nowhere)], &[], 8, nowhere),
+        (&fixed, &[("AZURE_AUTHORITY_HOST", "localhost:1")], &[], 8, nowhere),
+        (&fixed, &[("AZURE_AUTHORITY_HOST", nowhere), ("EXOPS_AUTHORITY", &authority)], &[], 0, tenant),
+        (&fixed, &[("EXOPS_ENDPOINT", nowhere), ("EXOPS_CA_FILE", "/nonexistent/ca")], &[], 0, tenant),
+        (&["connect", "--lab"], &[("EXOPS_ENDPOINT", nowhere), ("EXOPS_CA_FILE", &ca)], &[], 8, nowhere),
+        (&["connect", "--lab"], &[("EXOPS_ENDPOINT", &authority), ("EXOPS_CA_FILE", "/nonexistent/ca")], &[], 1, "/nonexistent/ca"),
+        (&fixed, &[("EXOPS_ORGANIZATION", "nobody.onmicrosoft.com")], &["-Organization", tenant], 0, tenant),
+        (&fixed, &[("EXOPS_ORGANIZATION", "contoso.onmicrosoft.com"), ("AZURE_TENANT_ID", nobody)], &[], 0, tenant),
+        (&fixed, &[("AZURE_TENANT_ID", nobody)], &[], 4, nobody),
+        // The form and the name of the connection.
+        (&in_lab, &[("EXOPS_OUTPUT", "json")], &[], 0, "\"AppId\""),
+        (&in_lab, &[("EXOPS_OUTPUT", "json")], &["-o", "table"], 0, "saved as profile 'default'"),
+        (&in_lab, &[("EXOPS_OUTPUT", "xml")], &[], 2, "xml"),
+        (&in_lab, &[("EXOPS_PROFILE", "named")], &[], 0, "saved as profile 'named'"),
+        (&in_lab, &[("EXOPS_PROFILE", "named")], &["--profile", "other"], 0, "saved as profile 'other'"),
     ];
     for (base, variables, more, exit, part) in table {
         let mut command = home.command(&[*base, *more].concat());
@@ -215,6 +239,41 @@ fn where_values_come_from() {
         let text = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(*exit), "{variables:?} {more:?}: {text}");
         assert!(text.contains(part) && !text.contains("horse"), "{variables:?} {more:?}: {text}");
+    }
+    // The variables of connect say nothing to a saved connection; the ones of every command do, after the options.
+    let elsewhere =
+        azure.iter().copied().chain([("EXOPS_APP_ID", nobody), ("EXOPS_ENDPOINT", nowhere), ("EXOPS_ORGANIZATION", "x.example")]);
+    let elsewhere: Vec<(&str, &str)> = elsewhere.collect();
+    for (variables, more, starts) in [
+        (&[][..], &[][..], "{"),
+        (&[("EXOPS_OUTPUT", "csv")], &[], "Name\n"),
+        (&[("EXOPS_OUTPUT", "csv")], &["-o", "json"], "["),
+        (&[("EXOPS_PROFILE", "named")], &[], "{"),
+        (&[("EXOPS_PROFILE", "absent")], &["--profile", "named"], "{"),
+        (&[("EXOPS_PROFILE", "absent")], &[], ""),
+    ] {
+        let mut command = home.command(&[&["run", "Get-AcceptedDomain", "--select", "Name"], more].concat());
+        let run = command.envs(elsewhere.iter().copied()).envs(variables.iter().copied()).output().expect("it runs");
+        let out = String::from_utf8_lossy(&run.stdout).into_owned();
+        let code = if starts.is_empty() { 4 } else { 0 };
+        let err = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.code() == Some(code) && out.starts_with(starts), "{variables:?} {more:?}: {out}{err}");
+    }
+    // Where files are: EXOPS_HOME, else XDG's folders, else the home directory.
+    #[cfg(target_os = "linux")]
+    for (variables, profiles) in [
+        (&[("EXOPS_HOME", "a"), ("XDG_CONFIG_HOME", "b"), ("HOME", "c")][..], "a/profiles"),
+        (&[("EXOPS_HOME", ""), ("XDG_CONFIG_HOME", "b"), ("HOME", "c")], "b/exops/profiles"),
+        (&[("EXOPS_HOME", ""), ("XDG_CONFIG_HOME", ""), ("HOME", "c")], "c/.config/exops/profiles"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = home.command(&in_lab);
+        command.envs(azure.iter().copied());
+        for (name, value) in variables {
+            command.env(name, if value.is_empty() { "".into() } else { folder.path().join(value) });
+        }
+        assert!(command.status().is_ok_and(|s| s.success()), "{variables:?}");
+        assert!(folder.path().join(profiles).join("default.toml").is_file(), "{variables:?}");
     }
     // The profile says where the password comes from, and no more.
     let mut command = home.command(&in_lab);

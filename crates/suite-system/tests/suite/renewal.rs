@@ -73,6 +73,7 @@ impl World {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let private = rustls_pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
         let gateway = Gateway::new(GatewayConfig {
+            quotas: exops_gateway::Quotas::default(),
             runspace: Arc::new(runspace),
             roles: Arc::new(RoleModel::built_in()),
             store,

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::counterparts::step;
 
 /// The running binary; it is ended with the test.
-struct Endpoint {
-    process: Child,
-    ready: PathBuf,
+pub(crate) struct Endpoint {
+    pub(crate) process: Child,
+    pub(crate) ready: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Endpoint {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready.json");
         let mut command = Command::new(env!("CARGO_BIN_EXE_scripted-endpoint"));
@@ -70,6 +70,11 @@ fn pypsrp_drives_every_command() {
     assert_eq!(streams["counts"], json!({"debug": 1, "verbose": 1, "warning": 1, "error": 1, "information": 1, "progress": 1}));
     assert_eq!((&streams["activities"], streams["output"].as_array().map(Vec::len)), (&json!([["Working", 50]]), Some(1)));
     assert_eq!(step(&steps, "host")["output"], json!(["typed here"]));
+    let streamed = step(&steps, "streaming input");
+    assert_eq!((&streamed["seen"], &streamed["output"]), (&json!(["first"]), &json!(["first", "second", "third"])));
+    let secret = step(&steps, "get secret");
+    assert_eq!((&secret["output"], &secret["types"]), (&json!(["p@ss w\u{f6}rd"]), &json!(["str"])));
+    assert_eq!(step(&steps, "measure secret")["output"], json!([9]));
     assert_eq!(step(&steps, "flood")["counts"]["verbose"], 3000);
     for name in ["stopped sleep", "stopped flood"] {
         assert_eq!(step(&steps, name)["stopped"], true, "{name}");

@@ -30,9 +30,9 @@ fn object(number: u128, name: &str) -> (Object, Vec<Identity>, Vec<PropertyIndex
         revision: 0,
         body: name.as_bytes().to_vec(),
     };
-    let identity = |kind: &str, value: String, exclusive| Identity { kind: kind.to_owned(), value, exclusive };
+    let identity = |kind: &str, value: String, exclusive| Identity { kind: kind.into(), value, exclusive };
     let identities = vec![identity("proxy", format!("{name}@contoso.com"), true), identity("name", name.to_owned(), false)];
-    let index = |property: &str, text: &str| PropertyIndex { property: property.to_owned(), text: text.to_owned() };
+    let index = |property: &str, text: &str| PropertyIndex { property: property.into(), text: text.to_owned() };
     let indexes = vec![index("Alias", name), index("Hidden", if number.is_multiple_of(2) { "1" } else { "0" })];
     (object, identities, indexes)
 }

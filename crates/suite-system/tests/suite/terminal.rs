@@ -16,33 +16,38 @@ type Typed<'a> = &'a [(&'a str, &'a str)];
 /// More words, variables, and where standard output goes.
 type Silent<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], Option<&'a str>);
 
-struct Session {
-    code: i64,
-    screen: String,
+pub(crate) struct Session {
+    pub(crate) code: i64,
+    pub(crate) screen: String,
+    /// Whether the terminal shows what is typed: at every stop, and at the end.
+    echo: Value,
 }
 
 /// Runs the program at a terminal; standard output goes into `output` where that is given. `None` without Python.
 fn at_terminal(home: &Home, words: &[&str], more: &[(&str, &str)], output: Option<&str>, typed: Typed<'_>) -> Option<Session> {
-    let command = home.command(words);
+    acting(home.command(words).envs(more.iter().copied()), output, &json!(typed))
+}
+
+/// The same for any program, and where not everything is typed: see `interop/terminal.py`.
+pub(crate) fn acting(command: &Command, output: Option<&str>, acts: &Value) -> Option<Session> {
     let mut environment: serde_json::Map<String, Value> =
         ["PATH", "HOME"].iter().filter_map(|n| Some(((*n).to_owned(), std::env::var(n).ok()?.into()))).collect();
+    environment.insert("TERM".to_owned(), "xterm".into());
     for (name, value) in command.get_envs() {
         if let Some(value) = value {
             environment.insert(name.to_string_lossy().into_owned(), value.to_string_lossy().into());
         }
     }
-    environment.insert("TERM".to_owned(), "xterm".into());
-    environment.extend(more.iter().map(|(n, v)| ((*n).to_owned(), Value::from(*v))));
-    let program = command.get_program().to_string_lossy().into_owned();
-    let line: Vec<String> = std::iter::once(program).chain(words.iter().map(|w| (*w).to_owned())).collect();
-    let given = json!({"command": line, "environment": environment, "output": output, "type": typed});
+    let line: Vec<String> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(|w| w.to_string_lossy().into_owned()).collect();
+    let given = json!({"command": line, "environment": environment, "output": output, "type": acts});
     let python = std::env::var_os("EXOPS_PYTHON").unwrap_or_else(|| "python3".into());
     let run = Command::new(python).arg(root().join("interop/terminal.py")).arg(given.to_string()).stdin(Stdio::null()).output().ok()?;
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let told: Value = serde_json::from_slice(&run.stdout).expect("JSON");
     let screen = told["screen"].as_str().unwrap_or_default().to_owned();
-    assert_eq!(told["untyped"], 0, "{words:?} did not ask for everything:\n{screen}");
-    Some(Session { code: told["code"].as_i64().unwrap_or_default(), screen })
+    assert_eq!(told["untyped"], 0, "{command:?} did not ask for everything:\n{screen}");
+    Some(Session { code: told["code"].as_i64().unwrap_or_default(), screen, echo: told["echo"].clone() })
 }
 
 #[cfg(unix)]
@@ -113,6 +118,53 @@ fn progress_and_questions() {
     let saved = fs::read_to_string(home.path().join("profiles/asked.toml")).expect("the profile");
     assert!(saved.contains("password = \"prompt\"") && !saved.contains("horse"), "{saved}");
     let nobody = home.exops(&["run", "Get-AcceptedDomain", "--profile", "asked"]).exits(4);
+    assert!(
+        nobody.stderr.contains("protected by a password") && nobody.stderr.contains("--certificate-password-file"),
+        "{}",
+        nobody.stderr
+    );
+}
+
+/// Whoever interrupts the question for a password, by whatever means, has a terminal that shows what is typed.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_password() {
+    let home = Home::new();
+    let key = home.path().join("key.pfx").to_string_lossy().into_owned();
+    let identity = issue::self_signed("CN=asked", 10, now()).expect("a certificate");
+    fs::write(&key, pfx::write(&identity, Some(&"correct horse".into())).expect("a PFX").expose_secret()).expect("a file");
+    let asks = "Password of ";
+    let by = |name: &str| json!({"signal": name});
+    let (resume, answer) = (json!({"resume": true}), json!("correct horse\n"));
+    let table: &[(&str, Value, i64, Value)] = &[
+        ("an answer", json!([[asks, answer]]), 0, json!([true])),
+        ("corrected before Enter", json!([[asks, "wrong\u{15}correct horsy\u{7f}e\n"]]), 0, json!([true])),
+        ("Ctrl-C", json!([[asks, "half\u{3}"]]), 130, json!([true])),
+        ("Ctrl-\\", json!([[asks, "\u{1c}"]]), 130, json!([true])),
+        ("Ctrl-D", json!([[asks, "\u{4}"]]), 4, json!([true])),
+        ("kill", json!([[asks, by("TERM")]]), 130, json!([true])),
+        ("hangup", json!([[asks, by("HUP")]]), 130, json!([true])),
+        ("Ctrl-Z and on", json!([[asks, "half\u{1a}"], ["", resume], [asks, answer]]), 0, json!([true, true])),
+        ("a signal to stop and on", json!([[asks, by("TSTP")], ["", resume], [asks, answer]]), 0, json!([true, true])),
+        (
+            "Ctrl-Z twice, Ctrl-C",
+            json!([[asks, "\u{1a}"], ["", resume], [asks, "\u{1a}"], ["", resume], [asks, "\u{3}"]]),
+            130,
+            json!([true, true, true]),
+        ),
+    ];
+    for (what, acts, code, echo) in table {
+        let Some(seen) = acting(&home.command(&["cert", "import", &key, "--json"]), None, acts) else {
+            println!("NOT RUN: pseudo-terminal: python3 is not there");
+            return;
+        };
+        assert_eq!((seen.code, &seen.echo), (*code, echo), "{what}: {}", seen.screen);
+        assert!(!seen.screen.contains("hors") && !seen.screen.contains("half"), "{what}: {}", seen.screen);
+        assert_eq!(seen.screen.contains("\"thumbprint\""), *code == 0, "{what}: {}", seen.screen);
+        assert!(*code != 4 || seen.screen.contains("was not read: no answer was given"), "{what}: {}", seen.screen);
+    }
+    // Nobody to ask: the question is not put, and it is said what else there is.
+    let nobody = home.exops(&["cert", "import", &key]).exits(4);
     assert!(
         nobody.stderr.contains("protected by a password") && nobody.stderr.contains("--certificate-password-file"),
         "{}",

@@ -8,12 +8,26 @@ use serde_json::{Value, json};
 use crate::counterparts::{prepared, some_mailbox, step};
 use crate::program::{Application, LabProgram, interop};
 
+/// Ids of PowerShell's own errors.
+const IDS: [&str; 9] = [
+    "ParameterArgumentTransformationError",
+    "ParameterArgumentValidationError",
+    "ParameterBindingFailed",
+    "NamedParameterNotFound",
+    "MissingMandatoryParameter",
+    "CannotConvertArgumentNoMessage",
+    "CommandNotFoundException",
+    "ActionPreferenceStop",
+    "HostFunctionNotImplemented",
+];
+
 /// What REST says otherwise, by the documented shapes of the service; everything else must be equal.
 ///
 /// - The category of an error is `Client` where it is the default one or a parameter did not bind.
 /// - A parameter that does not exist is an unresolvable parameter set.
+/// - A parameter that no role grants does not exist in a session. REST knows it and says that it is refused.
 /// - A cmdlet that does not exist for the caller has no error envelope at all.
-fn session_as_rest(kind: &str, error: &Value) -> Value {
+fn session_as_rest(row: &Value, kind: &str, error: &Value) -> Value {
     let mut error = error.clone();
     let category = match error["category"].as_i64() {
         Some(0) => "Client",
@@ -25,66 +39,189 @@ fn session_as_rest(kind: &str, error: &Value) -> Value {
         }
         Some(5) => "InvalidArgument",
         Some(6) => "InvalidData",
+        Some(14) => "OperationStopped",
         other => panic!("category {other:?} has no row here: {error}"),
     };
     error["category"] = category.into();
-    if kind == "unknown parameter" {
-        let name = error["message"].as_str().unwrap_or_default().rsplit('\'').nth(1).unwrap_or_default().to_owned();
+    let name = error["message"].as_str().unwrap_or_default().rsplit('\'').nth(1).unwrap_or_default().to_owned();
+    if kind == "unknown parameter" || (kind == "preferences" && name == "CustomAttribute16") {
         let prefix = "Parameter set cannot be resolved using the specified named parameters. Invalid cmdlet parameters specified.";
         error["message"] = format!("{prefix} {name}").into();
         error["exception"] = "System.Management.Automation.AmbiguousParameterSetException".into();
         error["reason"] = "AmbiguousParameterSetException".into();
     }
+    if kind == "parameter not in the roles" {
+        assert!(error["message"].as_str().is_some_and(|text| text.starts_with("A parameter cannot be found that matches")), "{error}");
+        let cmdlet = row["cmdlet"].as_str().unwrap_or_default();
+        error["message"] = format!(
+            "Some of the parameters specified with the \"{cmdlet}\" cmdlet aren't present in the role definition for the current user. Check \
+             the management roles assigned to you, and try again."
+        )
+        .into();
+        error["exception"] = "Microsoft.Exchange.Configuration.Authorization.CmdletAccessDeniedException".into();
+        error["reason"] = "CmdletAccessDeniedException".into();
+        error["category"] = "PermissionDenied".into();
+    }
+    for only_in_a_session in ["types", "activity", "id"] {
+        error.as_object_mut().expect("an error").remove(only_in_a_session);
+    }
     error
+}
+
+/// Exception types in the order of inheritance, and an error id of the documented form, which names the same place as REST's.
+fn check_session_error(row: &Value, error: &Value, over_rest: Option<&Value>) {
+    let text = |name: &str| error[name].as_str().unwrap_or_default();
+    let types: Vec<&str> = error["types"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let base: &[&str] = match text("exception") {
+        exception if exception.starts_with("Microsoft.Exchange.") => &["Microsoft.Exchange.Data.Common.LocalizedException"],
+        exception if exception.starts_with("System.Management.Automation.ParameterBinding") && !exception.ends_with("BindingException") => {
+            &[
+                "System.Management.Automation.ParameterBindingException",
+                "System.Management.Automation.RuntimeException",
+                "System.SystemException",
+            ]
+        }
+        exception if exception.starts_with("System.Management.Automation.") => {
+            &["System.Management.Automation.RuntimeException", "System.SystemException"]
+        }
+        _ => &["System.SystemException"],
+    };
+    assert_eq!(types, [&[text("exception")], base, &["System.Exception", "System.Object"]].concat(), "{row:#}");
+    assert_eq!(text("reason"), text("exception").rsplit('.').next().unwrap_or_default(), "{row:#}");
+    // PowerShell's own id where the pipeline did not begin. Else `[Server=NAME,RequestId=guid,TimeStamp=date]
+    // [FailureCategory=Cmdlet-Exception] `, then PowerShell's id, or Exchange's key and task class.
+    let exchange = text("id").strip_prefix("[Server=").and_then(|id| id.split_once("] [FailureCategory=Cmdlet-"));
+    let mut server = None;
+    let mut own_id = text("id");
+    if let Some((place, failure)) = exchange {
+        let mut place = place.splitn(3, ',');
+        server = place.next();
+        let request = place.next().and_then(|part| part.strip_prefix("RequestId=")).unwrap_or_default();
+        assert!(request.len() == 36 && place.next().is_some_and(|part| part.starts_with("TimeStamp=")), "{row:#}");
+        let (reason, rest) = failure.split_once("] ").expect("a reason");
+        assert_eq!(reason, text("reason"), "{row:#}");
+        own_id = rest;
+    }
+    let (key, task) = own_id.split_once(',').unwrap_or((own_id, ""));
+    let own = key.len() == 8 && key.bytes().all(|b| b.is_ascii_hexdigit());
+    assert!((own && server.is_some()) || IDS.contains(&key), "{row:#}");
+    assert!(
+        key == "CommandNotFoundException"
+            || task.rsplit('.').next().unwrap_or_default().replace('-', "") == text("activity").replace('-', ""),
+        "{row:#}"
+    );
+    let Some(over_rest) = over_rest else { return };
+    assert!(server.is_none_or(|server| over_rest["server"].as_str().map(str::to_uppercase).as_deref() == Some(server)), "{row:#}");
+    let same = format!("Ex{}", key.get(2..).unwrap_or_default());
+    let expected: &[&str] = match over_rest["exception"].as_str() {
+        Some("Microsoft.Exchange.Configuration.Tasks.ManagementObjectNotFoundException") => &["Ex6F9304"],
+        Some("Microsoft.Exchange.Configuration.Tasks.ManagementObjectAmbiguousException") => &["Ex9E65A2"],
+        Some("Microsoft.Exchange.Configuration.Authorization.CmdletAccessDeniedException") => &["Ex5E8EA4"],
+        Some(exception) if exception.starts_with("Microsoft.Exchange.") => &[&same],
+        _ => &[""],
+    };
+    assert!(expected.contains(&over_rest["string id"].as_str().unwrap_or_default()), "{row:#}");
+}
+
+/// A call that never reaches a cmdlet: by status, challenge, diagnostics and the odd body.
+fn check_refusal(kind: &str, row: &Value) {
+    assert_eq!(row["status"], kind.parse::<u16>().unwrap_or_default(), "{row:#}");
+    let diagnostics = row["diagnostics"].as_str().unwrap_or_default();
+    if kind == "401" {
+        assert!(
+            row["challenge"].as_str().is_some_and(|text| text.starts_with("Bearer ") && text.contains("authorization_uri=")),
+            "{row:#}"
+        );
+        assert!(diagnostics.starts_with("2000") && diagnostics.contains(";reason=\""), "{row:#}");
+        assert_eq!((&row["bytes"], &row["session"]), (&json!(0), &json!(401)), "{row:#}");
+        return;
+    }
+    assert_eq!(row["challenge"], Value::Null, "{row:#}");
+    if row["case"] == "no directory role" {
+        // Known, but with no rights: nothing is told but the reason.
+        assert_eq!((&row["bytes"], &row["session"]), (&json!(0), &json!(403)), "{row:#}");
+        assert!(diagnostics.contains("isn't assigned to any management roles"), "{row:#}");
+        return;
+    }
+    // NUL bytes that call themselves gzip.
+    assert_eq!((&row["encoding"], &row["bytes"]), (&json!("gzip"), &row["zeros"]), "{row:#}");
+    assert!(row["bytes"].as_u64() > Some(0) && diagnostics.starts_with("2000003;reason=\"User is not allowed to call"), "{row:#}");
 }
 
 #[test]
 fn the_same_calls() {
     let Some((python, lab, application)) = prepared() else { return };
     let (one, other) = two_mailboxes(&lab, &application);
-    let reader = lab.application("reader", &["Global Reader"]);
     let calls = |caller: &Application, name| {
         interop(&python, "call_table.py", &lab, caller, &["--identity", &one, "--other", &other, "--caller", name])
     };
-    let rows = [calls(&application, "administrator"), calls(&reader, "reader")].concat();
+    let mut rows = calls(&application, "administrator");
+    for (name, roles) in [("recipients", &["Exchange Recipient Administrator"][..]), ("reader", &["Global Reader"]), ("powerless", &[])] {
+        rows.extend(calls(&lab.application(name, roles), name));
+    }
     let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
     let mut failures = 0;
     for (kind, row) in &rows {
-        let (session, rest) = (&row["session"], &row["rest"]);
-        let fails = row["fails"] == true;
-        failures += usize::from(fails);
+        let fails = row["fails"].as_u64().unwrap_or_default();
+        failures += usize::from(fails > 0);
         *classes.entry(kind).or_default() += 1;
-        let errors = session["errors"].as_array().map_or(0, Vec::len);
-        assert_eq!(errors, usize::from(fails), "{row:#}");
+        if ["401", "403"].contains(&kind.as_str()) {
+            check_refusal(kind, row);
+            continue;
+        }
+        let (session, rest) = (&row["session"], &row["rest"]);
+        let errors = |of: &Value| of["errors"].as_array().cloned().unwrap_or_default();
+        assert_eq!(errors(session).len() as u64, fails, "{row:#}");
         assert_eq!(session["objects"], rest["objects"], "{row:#}");
         // The second of two equal changes warns, whichever transport it comes over.
         if kind != "prepared" {
             assert_eq!(session["warnings"], rest["warnings"], "{row:#}");
         }
-        match (fails, kind.as_str()) {
-            (true, "no such cmdlet" | "not in the roles") => {
-                let message = format!("2000003;reason=\"User is not allowed to call {}\"", row["cmdlet"].as_str().unwrap_or_default());
-                assert_eq!((&rest["status"], &rest["reason"]), (&json!(403), &json!(message)), "{row:#}");
-                assert_eq!(session["errors"][0]["exception"], "System.Management.Automation.CommandNotFoundException", "{row:#}");
+        assert_eq!(rest["texts"], json!([]), "{row:#}");
+        if ["no such cmdlet", "not in the roles"].contains(&kind.as_str()) {
+            let message = format!("2000003;reason=\"User is not allowed to call {}\"", row["cmdlet"].as_str().unwrap_or_default());
+            assert_eq!((&rest["status"], &rest["reason"]), (&json!(403), &json!(message)), "{row:#}");
+            assert_eq!(session["errors"][0]["exception"], "System.Management.Automation.CommandNotFoundException", "{row:#}");
+            check_session_error(row, &session["errors"][0], None);
+            continue;
+        }
+        assert_eq!(errors(rest).len() as u64, fails, "{row:#}");
+        for (in_session, mut over_rest) in errors(session).iter().zip(errors(rest)) {
+            check_session_error(row, in_session, Some(&over_rest));
+            for only_over_rest in ["string id", "server"] {
+                over_rest.as_object_mut().expect("an error").remove(only_over_rest);
             }
-            (true, _) => assert_eq!(session_as_rest(kind, &session["errors"][0]), rest["error"], "{row:#}"),
-            (false, _) => {
-                assert_eq!((&rest["status"], &rest["texts"], &session["ended"]), (&json!(200), &json!([]), &json!(true)), "{row:#}")
-            }
+            assert_eq!(session_as_rest(row, kind, in_session), over_rest, "{row:#}");
+        }
+        let stopped = session["ended"] == false;
+        if fails == 0 {
+            assert_eq!((&rest["status"], stopped), (&json!(200), false), "{row:#}");
+        }
+        if row["piped"].is_array() {
+            // Errors of single objects do not end the pipeline, and stand where they arose.
+            let wants_stop = row["parameters"]["ErrorAction"] == "Stop";
+            assert_eq!(stopped, wants_stop, "{row:#}");
+            assert!(wants_stop || session["places"] == rest["places"], "{row:#}");
+        }
+        if kind == "error amid output" && row["parameters"]["ErrorAction"].is_null() {
+            let count = session["objects"].as_array().map_or(0, Vec::len) as u64;
+            assert!(session["places"][0].as_u64().is_some_and(|place| 0 < place && place < count), "{row:#}");
         }
         if kind == "warnings" {
             assert_eq!(session["warnings"].as_array().map(Vec::len), Some(1), "{row:#}");
         }
-        let exception = rest["error"]["exception"].as_str().unwrap_or_default();
+        let exception = rest["errors"][0]["exception"].as_str().unwrap_or_default();
         let expected = match kind.as_str() {
             "not found" => "Microsoft.Exchange.Configuration.Tasks.ManagementObjectNotFoundException",
             "ambiguous" => "Microsoft.Exchange.Configuration.Tasks.ManagementObjectAmbiguousException",
             "unknown parameter" => "System.Management.Automation.AmbiguousParameterSetException",
+            "parameter not in the roles" => "Microsoft.Exchange.Configuration.Authorization.CmdletAccessDeniedException",
             _ => exception,
         };
         assert_eq!(exception, expected, "{row:#}");
     }
     let thin: Vec<_> = classes.iter().filter(|(kind, count)| **count < 3 && **kind != "prepared").collect();
+    println!("{} rows, {failures} of them failures, all agree: {classes:?}", rows.len());
     assert!(thin.is_empty() && failures * 2 >= rows.len(), "{classes:?}, {failures} failures of {}", rows.len());
 }
 
@@ -105,6 +242,30 @@ fn questions_before_a_change() {
     ] {
         let told = step(&steps, name);
         assert_eq!((&told["asked"], &told["errors"], &told["left"]), (&json!(asked), &errors, &json!(left)), "{name}");
+    }
+    // Rights ask where their cmdlet has a high impact: SendAs given or any taken away, in a session; over REST when it is wanted.
+    for (name, asked, refused, rights) in [
+        ("send as no", 1, false, [0, 0]),
+        ("send as yes", 1, false, [1, 0]),
+        ("full access", 0, false, [1, 1]),
+        ("nobody takes", 0, true, [1, 1]),
+        ("nobody is asked", 0, false, [0, 1]),
+    ] {
+        let told = step(&steps, name);
+        assert_eq!(told["asked"].as_array().map(Vec::len), Some(asked), "{told}");
+        assert_eq!((told["errors"] == json!(["HostFunctionNotImplemented"]), &told["rights"]), (refused, &json!(rights)), "{told}");
+    }
+    let question = step(&steps, "send as yes")["asked"][0]["message"].as_str().unwrap_or_default();
+    assert!(question.contains("Adding the right SendAs on ") && question.contains(&removed), "{question}");
+    for (name, question, rights) in
+        [("rest: is it meant?", "Removing the right FullAccess on ", [0, 1]), ("rest: it is", "", [0, 0]), ("rest: unasked", "", [1, 0])]
+    {
+        let told = step(&steps, name);
+        assert!(
+            told["question"].as_str().unwrap_or_default().contains(question) && told["question"].is_string() != question.is_empty(),
+            "{told}"
+        );
+        assert_eq!((&told["status"], &told["rights"]), (&json!(200), &json!(rights)), "{told}");
     }
     let action = |text: &Value| text.as_str().is_some_and(|text| text.contains("Setting mailbox Identity:"));
     // Somebody is there: asked with the action named, and only a yes changes something.

@@ -6,7 +6,7 @@ use exops_psobject::{ErrorCategory, ErrorRecord, PsObject, Value};
 use exops_psrp::{Command, PipelineEnd};
 use exops_remoting::client::{ClientConfig, ClientEvent, ClientSession, RequestId};
 use exops_remoting::server::{
-    Handled, HttpAnswer, Output, Peer, ServerConfig, ServerSession, SessionEvent, Target, Ticket, fault_answer, target,
+    Handled, HttpAnswer, Output, Peer, ServerConfig, ServerSession, SessionEvent, Target, Ticket, commands_answer, fault_answer, target,
 };
 use exops_wsman::{Fault, Limits, Request, RequestBody, parse_request};
 use uuid::Uuid;
@@ -129,6 +129,9 @@ impl World {
             (Target::Create(Some(_)), Some(server)) => server.handle(&request, self.now),
             (Target::Shell(id), Some(server)) if server.shell_id() == id => server.handle(&request, self.now),
             (Target::Shell(id), _) => Handled::Answer(fault_answer(&Fault::unknown_shell(&id), Some(&request.message_id), Uuid::nil())),
+            (Target::Commands(id), Some(server)) if server.shell_id() == id => {
+                Handled::Answer(commands_answer(&request, server, (self.ids)(), self.now))
+            }
             (other, _) => panic!("{other:?}"),
         };
         if let Handled::Answer(answer) = &handled {
@@ -184,7 +187,11 @@ impl World {
                     running.items.push_back(Item::Object(response.result.unwrap()));
                     running.echo = false;
                 }
-                SessionEvent::Opened | SessionEvent::PublicKey { .. } | SessionEvent::CommandMetadata { .. } | SessionEvent::Closed => {}
+                SessionEvent::Opened
+                | SessionEvent::PublicKey { .. }
+                | SessionEvent::PoolHostResponse { .. }
+                | SessionEvent::CommandMetadata { .. }
+                | SessionEvent::Closed => {}
             }
         }
         let ids: Vec<Uuid> = self.running.keys().copied().collect();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exops_catalogue::{BoundCommand, Cmdlet, Stage};
-use exops_psobject::{DateTime, ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType, Value};
+use exops_psobject::{DateTime, ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType, SecureString, Value};
 use exops_runspace::{Ended, Invocation, Record, RecordStream, Step};
 use exops_testkit::{Act, Script, mailbox};
 use futures_util::StreamExt as _;
+use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 
 /// Mailboxes without `-ResultSize`, as in Exchange.
@@ -18,18 +19,23 @@ const MAILBOXES: i64 = 100_000;
 /// Records on their way to the session layer.
 const QUEUE: usize = 64;
 
+/// What Get-Secret tells.
+const SECRET: &str = "p@ss w\u{f6}rd";
+
 const STREAMS: &str = "Output,Error,Warning,Verbose,Debug,Information,Progress";
 
 type Run = fn(Invocation, Out) -> std::pin::Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// The row of the catalogue after the name, and what runs.
-const COMMANDS: [(&str, &str, Run); 7] = [
+const COMMANDS: [(&str, &str, Run); 9] = [
     ("Get-Mailbox", "Identity:a@*/0v ResultSize:a", |call, out| Box::pin(get_mailbox(call, out))),
     ("Start-Sleep", "Seconds:i@*/0m", |call, out| Box::pin(start_sleep(call, out))),
     ("Echo-Input", "InputObject:a@*/v", |call, out| Box::pin(echo_input(call, out))),
     ("Echo-Value", "Value:a@*/0m#N;C", |call, out| Box::pin(echo_value(call, out))),
     ("Write-Streams", "", |call, out| Box::pin(write_streams(call, out))),
     ("Invoke-HostCall", "", |call, out| Box::pin(invoke_host_call(call, out))),
+    ("Get-Secret", "", |call, out| Box::pin(get_secret(call, out))),
+    ("Measure-Secret", "Secret:x@*/0m", |call, out| Box::pin(measure_secret(call, out))),
     ("Write-Flood", "Stream:t@*/0m# Count:i@*/1m", |call, out| Box::pin(write_flood(call, out))),
 ];
 
@@ -179,6 +185,30 @@ async fn write_flood(call: Invocation, out: Out) -> Ended {
         out.write(record(&stream, &format!("record {index}"))).await;
     }
     Ended::Completed
+}
+
+async fn get_secret(_: Invocation, out: Out) -> Ended {
+    out.write(Record::Output(Value::SecureString(SecureString::clear(SECRET.into())))).await;
+    Ended::Completed
+}
+
+/// Its length as .NET counts it.
+async fn measure_secret(call: Invocation, out: Out) -> Ended {
+    let argument = argument(&call, "Secret");
+    let secret = if let Value::SecureString(secret) = &argument { secret.secret() } else { None };
+    match secret {
+        Some(secret) => {
+            let length = secret.expose_secret().encode_utf16().count();
+            out.write(Record::Output(Value::I32(i32::try_from(length).unwrap_or(i32::MAX)))).await;
+            Ended::Completed
+        }
+        None => Ended::Failed(Box::new(ErrorRecord::new(
+            "System.ArgumentException",
+            "-Secret is no SecureString that can be read here",
+            ErrorCategory::InvalidArgument,
+            "NoSecret",
+        ))),
+    }
 }
 
 /// One record of a stream.

@@ -74,6 +74,7 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let key = SigningKey::generate(now)?;
     let keys = Arc::new(KeySet::of(std::slice::from_ref(&key))?);
     let gateway = Gateway::new(GatewayConfig {
+        quotas: exops_gateway::Quotas::default(),
         runspace: Arc::new(ScriptedRunspace::of_scripts(commands::all())),
         roles: Arc::new(RoleModel::parse(&role_model())?),
         store: Store::open(&folder.path().join("endpoint.sqlite")).await?,

@@ -48,7 +48,9 @@ pub(crate) fn mailbox_values(parameter: &str, form: &Form) -> Vec<(Value, Json)>
             vec![("ann@contoso.com".into(), json!("ann@contoso.com")), (address.into(), json!(address))]
         }
         ("ForwardingAddress", _) => vec![("payrollaccess".into(), json!("Payroll Access")), (Value::Null, Json::Null)],
-        ("GrantSendOnBehalfTo", _) => vec![
+        ("Name", _) => vec![("Beebe, \"Ann\"".into(), json!("Beebe, \"Ann\"")), ("Ann Beebe".into(), json!("Ann Beebe"))],
+        ("SendModerationNotifications", _) => vec![("never".into(), json!("Never")), ("Always".into(), json!("Always"))],
+        ("GrantSendOnBehalfTo" | "ModeratedBy" | "BypassModerationFromSendersOrMembers", _) => vec![
             (list(&["payrollaccess", "Laser Cutter"]), json!(["Payroll Access", "Laser Cutter"])),
             (amend("board@contoso.com", "Payroll Access"), json!(["Laser Cutter", "Board"])),
             (Value::Null, json!([])),
@@ -96,8 +98,12 @@ pub(crate) fn group_value(parameter: &str, form: &Form, now: bool) -> (Value, Js
     match (parameter, form) {
         ("Alias", _) => ("pay.roll".into(), json!("pay.roll")),
         ("EmailAddresses", _) => (list([PAYROLL, "pay@contoso.com"]), json!([format!("SMTP:{PAYROLL}"), "smtp:pay@contoso.com"])),
-        ("WindowsEmailAddress", _) => (PAYROLL.into(), json!(PAYROLL)),
-        ("ManagedBy" | "GrantSendOnBehalfTo", _) => (list(["ann.beebe", "Laser Cutter"]), json!(["Ann Beebe", "Laser Cutter"])),
+        ("Name", _) => ("Pay, \"Roll\"".into(), json!("Pay, \"Roll\"")),
+        ("SendModerationNotifications", _) => ("internal".into(), json!("Internal")),
+        ("WindowsEmailAddress" | "PrimarySmtpAddress", _) => (PAYROLL.into(), json!(PAYROLL)),
+        ("ManagedBy" | "GrantSendOnBehalfTo" | "ModeratedBy" | "BypassModerationFromSendersOrMembers", _) => {
+            (list(["ann.beebe", "Laser Cutter"]), json!(["Ann Beebe", "Laser Cutter"]))
+        }
         ("MemberJoinRestriction", _) => ("approvalrequired".into(), json!("ApprovalRequired")),
         ("MemberDepartRestriction", _) => ("closed".into(), json!("Closed")),
         (_, Form::Bool) => ((!now).into(), json!(!now)),
@@ -240,8 +246,8 @@ async fn without_the_right_permit_and_intent_nothing_happens() {
     assert!(organisation.directory.catalogue(&elsewhere).await.is_err());
     // A parameter that is not served is named, on Get and Set alike; so is a second stage.
     for refused in [
-        command("Get-Mailbox").with("Archive", true),
-        command("Get-Mailbox").with("SoftDeletedMailbox", true),
+        command("Get-Mailbox").with("Migration", true),
+        command("Get-Mailbox").with("IncludeEmailAddressDisplayNames", true),
         command("Set-Mailbox").with("Identity", "ann.beebe").with("CustomAttribute1", "x").with("MailTip", "hello"),
         command("Search-AdminAuditLog").with("ExternalAccess", true),
     ] {

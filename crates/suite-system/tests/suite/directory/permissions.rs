@@ -33,6 +33,7 @@ async fn rights_to_a_mailbox_come_and_go() {
     let get = || command("Get-MailboxPermission").with("Identity", "billing");
     let rows = organisation.read(get()).await;
     assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0]["Identity"], "billing20260101091510");
     assert_eq!((&rows[0]["AccessRights"], &rows[0]["UserSid"]), (&json!(["FullAccess", "ReadPermission"]), &json!("S-1-5-10")));
 
     // By any identity; what is shown is the row with its types.
@@ -45,7 +46,10 @@ async fn rights_to_a_mailbox_come_and_go() {
     let names: Vec<_> = row.adapted.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["User", "IsInherited", "AccessRights", "Identity", "Deny", "InheritanceType", "UserSid", "IsValid", "ObjectState"]);
     let outcome = organisation.entries().await.remove(0).outcome.unwrap();
-    assert_eq!((&*outcome.changes[0].property, outcome.changes[0].new.as_str()), ("MailboxPermission", &*format!("{upn}: FullAccess")));
+    assert_eq!(
+        (&*outcome.changes[0].property, outcome.changes[0].new.as_str()),
+        ("MailboxPermission", &*format!("{upn}: FullAccess (not mapped automatically)"))
+    );
     assert!(outcome.object.contains("/billing2026"), "{}", outcome.object);
     organisation = organisation.restarted().await;
     let full = (upn.to_owned(), json!(["FullAccess"]));
@@ -160,4 +164,87 @@ async fn the_right_to_send_as_somebody() {
     let missing = organisation.run(send_as("Remove", "billing", "ann.beebe")).await;
     assert!(missing.errors.is_empty() && missing.warnings[0].contains("isn't present"), "{missing:?}");
     assert_eq!(organisation.read(get("billing")).await.len(), 1);
+}
+
+#[tokio::test]
+async fn owner_default_and_automatic_mapping() {
+    let mut organisation = Organisation::seeded().await;
+    let get = || command("Get-MailboxPermission").with("Identity", "billing");
+    let add = || command("Add-MailboxPermission").with("Identity", "billing");
+    let remove = || command("Remove-MailboxPermission").with("Identity", "billing");
+    let changes = async |organisation: &Organisation| {
+        let outcome = organisation.entries().await.remove(0).outcome.unwrap();
+        outcome.changes.into_iter().map(|c| (c.property.clone(), c.old.clone(), c.new.clone())).collect::<Vec<_>>()
+    };
+    let change = |property: &str, old: &str, new: &str| vec![(property.to_owned(), old.to_owned(), new.to_owned())];
+    let ann = "ann.beebe@contoso.onmicrosoft.com";
+
+    // The owner: the mailbox itself, until somebody else is.
+    let owner = async |organisation: &Organisation| organisation.read(get().with("Owner", true)).await;
+    let shown = organisation.run(get().with("Owner", true)).await;
+    assert_eq!(&*object(&shown.output[0]).type_names[0], "Microsoft.Exchange.Management.RecipientTasks.OwnerPresentationObject");
+    assert_eq!(owner(&organisation).await[0]["Owner"], SELF);
+    assert!(organisation.run(add().with("Owner", SELF)).await.warnings[0].contains("no settings of"));
+    done(&organisation.run(add().with("Owner", "ann.beebe")).await);
+    assert_eq!(changes(&organisation).await, change("Owner", SELF, ann));
+    organisation = organisation.restarted().await;
+    let rows = owner(&organisation).await;
+    assert_eq!((rows.len(), &rows[0]["Owner"], &rows[0]["Identity"]), (1, &json!(ann), &json!("billing20260101091510")));
+    // It is no right, and a contact cannot be one.
+    assert_eq!(organisation.read(get()).await.len(), 1);
+    for wrong in ["nobody", "dana.novotna@fabrikam.example"] {
+        assert_eq!(organisation.run(add().with("Owner", wrong)).await.errors.len(), 1, "{wrong}");
+    }
+    assert!(matches!(organisation.run(add().with("Owner", " ")).await.end, Ended::Failed(_)));
+
+    // Mapping belongs to FullAccess of users that is granted.
+    for (user, rights, deny, auto, told) in [
+        ("ann.beebe", "FullAccess", false, true, "FullAccess"),
+        ("Payroll Access", "FullAccess", false, true, "FullAccess (not mapped automatically)"),
+        ("Laser Cutter", "ReadPermission", false, true, "ReadPermission"),
+        ("Laser Cutter", "FullAccess", true, true, "Deny FullAccess"),
+        ("roomoslo101", "FullAccess", false, false, "FullAccess (not mapped automatically)"),
+    ] {
+        let ran = organisation.run(on("Add", user, rights).with("Deny", deny).with("AutoMapping", auto)).await;
+        done(&ran);
+        let new = changes(&organisation).await.remove(0).2;
+        assert!(new.ends_with(&format!(": {told}")), "{new}");
+    }
+    let rows = organisation.read(get()).await;
+    assert_eq!(rows.len(), 6);
+    done(&organisation.run(remove().with("ClearAutoMapping", true)).await);
+    let (_, old, new) = changes(&organisation).await.remove(0);
+    assert!(
+        old.contains(&format!("{ann}: FullAccess;")) && new.contains(&format!("{ann}: FullAccess (not mapped automatically);")),
+        "{old} {new}"
+    );
+    assert_eq!(organisation.read(get()).await, rows, "rights are as before");
+    assert!(organisation.run(remove().with("ClearAutoMapping", true)).await.warnings[0].contains("no settings of"));
+    // The right that is new says again whether it is mapped.
+    done(&organisation.run(on("Add", "Laser Cutter", "FullAccess")).await);
+    assert!(changes(&organisation).await[0].2.contains("FullAccess, ReadPermission;"), "{:?}", changes(&organisation).await);
+
+    // Without effect on a removed mailbox, of which there are none; by question only with -WhatIf.
+    for command in [get().with("SoftDeletedMailbox", true), on("Remove", "ann.beebe", "FullAccess").with("SoftDeletedMailbox", true)] {
+        assert_eq!(&*organisation.run(command).await.errors[0].reason, "ManagementObjectNotFoundException");
+    }
+    let asked = organisation.run(remove().with("ResetDefault", true).with("WhatIf", true)).await;
+    assert!(asked.host[0].starts_with("What if: Resetting the permissions on "), "{:?}", asked.host);
+    assert_eq!(organisation.read(get()).await.len(), 6);
+
+    done(&organisation.run(remove().with("ResetDefault", true)).await);
+    let changed = changes(&organisation).await;
+    assert_eq!(changed.iter().map(|(name, _, new)| (&**name, &**new)).collect::<Vec<_>>(), [("MailboxPermission", ""), ("Owner", SELF)]);
+    organisation = organisation.restarted().await;
+    assert_eq!((organisation.read(get()).await.len(), &owner(&organisation).await[0]["Owner"]), (1, &json!(SELF)));
+    assert!(organisation.run(remove().with("ResetDefault", true)).await.warnings[0].contains("no settings of"));
+
+    // An owner who goes leaves none behind.
+    done(&organisation.run(add().with("Owner", "roomoslo101")).await);
+    done(&organisation.run(command("Remove-Mailbox").with("Identity", "roomoslo101")).await);
+    assert_eq!(owner(&organisation).await[0]["Owner"], SELF);
+
+    // A denial of SendAs is never there.
+    let none = organisation.run(send_as("Remove", "billing", "ann.beebe").with("Deny", true)).await;
+    assert!(none.warnings[0].contains("isn't present"), "{none:?}");
 }

@@ -159,6 +159,7 @@ async fn filters_are_answered_from_the_index_and_by_evaluation() {
         ("Filter", "Department -eq 'Sales'", "\"Department\" is not a filterable property of Get-Mailbox"),
         ("Filter", "Nonsense -eq 'x'", "\"Nonsense\""),
         ("Filter", "Alias -eq", "Alias -eq"),
+        ("Filter", "  ", "expected a property name"),
         ("Filter", "AuditEnabled -eq 'perhaps'", "\"perhaps\" is not a value of the property AuditEnabled"),
         ("Filter", "RecipientTypeDetails -eq 'Robot'", "RoomMailbox"),
         ("RecipientTypeDetails", "Robot", "SharedMailbox"),
@@ -211,6 +212,24 @@ async fn references_prefixes_orders_and_views() {
         let expected: Vec<_> = recipients.iter().filter(|r| starts(r, &anr.to_lowercase())).collect();
         assert_eq!(organisation.read(command("Get-Recipient").with("Anr", anr)).await.iter().collect::<Vec<_>>(), expected, "{anr}");
     }
+    // An identity with a wildcard: every object that it names, with other conditions; nothing is an error.
+    let like = |o: &Json, part: &str| {
+        ["Name", "DisplayName", "Alias"].iter().any(|p| o[p].as_str().unwrap_or_default().to_lowercase().contains(part))
+    };
+    let expected: Vec<_> = recipients.iter().filter(|r| like(r, "ann")).collect();
+    let found = organisation.read(command("Get-Recipient").with("Identity", "*ANN*")).await;
+    assert!(found.iter().collect::<Vec<_>>() == expected && expected.len() > 3);
+    assert_eq!(organisation.read(command("Get-Recipient").with("Identity", "*").with("ResultSize", "Unlimited")).await, recipients);
+    let some = organisation.run(command("Get-Mailbox").with("Identity", "*").with("ResultSize", 2).with("SortBy", "Alias")).await;
+    assert_eq!((some.output.len(), some.warnings.len()), (2, 1));
+    let none = organisation.run(command("Get-Mailbox").with("Identity", "zz*")).await;
+    assert_eq!((none.output.len(), &*none.errors[0].reason), (0, "ManagementObjectNotFoundException"));
+    assert_eq!(organisation.read(command("Get-AcceptedDomain").with("Identity", "contoso.*")).await.len(), 2);
+    let changed = organisation.run(command("Set-Mailbox").with("Identity", "ann*").with("CustomAttribute1", "x")).await;
+    assert_eq!(&*changed.errors[0].reason, "ManagementObjectNotFoundException");
+    // A kind by its number.
+    let shared = organisation.read(command("Get-Mailbox").with("Filter", "RecipientTypeDetails -eq 4")).await;
+    assert_eq!(shared, organisation.read(command("Get-Mailbox").with("RecipientTypeDetails", "SharedMailbox")).await);
     let both = command("Get-Mailbox").with("Anr", "ann").with("Filter", "Alias -like '*beebe'");
     assert_eq!(organisation.read(both).await.len(), 1);
 

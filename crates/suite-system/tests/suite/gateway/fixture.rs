@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use exops_audit::Entry;
 use exops_auth::token::{ClientCredential, Grant, KeySet, SigningKey, mint};
 use exops_catalogue::{Catalogue, Cmdlet, ConfirmImpact, Parameter, ParameterKind, SetMembership};
-use exops_gateway::{Gateway, GatewayConfig, Tenant, tls_config};
+use exops_gateway::{Gateway, GatewayConfig, Quotas, Tenant, tls_config};
 use exops_policy::{Caller, DirectoryRole, EXCHANGE_MANAGE_AS_APP, RoleModel};
 use exops_psobject::{ErrorCategory, ErrorRecord};
 use exops_runspace::{BoxFuture, Ended, Fault, Invocation, Record, RecordStream, Runspace};
@@ -142,6 +142,10 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
 
 impl Fixture {
     pub(super) async fn start() -> Self {
+        Self::with_quotas(Quotas::default()).await
+    }
+
+    pub(super) async fn with_quotas(quotas: Quotas) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("gateway.sqlite")).await.unwrap();
         let runspace = Arc::new(ScriptedRunspace::new(scripts()));
@@ -153,6 +157,7 @@ impl Fixture {
         let tls = tls_config(vec![certified.cert.der().clone()], private.into()).unwrap();
         let time = Arc::clone(&clock);
         let gateway = Gateway::new(GatewayConfig {
+            quotas,
             runspace: Arc::new(Fragile(Arc::clone(&runspace))),
             roles: Arc::new(RoleModel::parse(ROLES).unwrap()),
             store: store.clone(),

@@ -2,4 +2,5 @@
 
 mod fixture;
 mod powershell;
+mod resources;
 mod rest;

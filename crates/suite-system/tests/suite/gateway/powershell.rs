@@ -31,13 +31,14 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(fixture: &Fixture, token: &str) -> Self {
-        Self::with_host(fixture, token, HostInfo::NONE)
+        Self::with(fixture, token, |_| {})
     }
 
-    fn with_host(fixture: &Fixture, token: &str, host: HostInfo) -> Self {
+    pub(super) fn with(fixture: &Fixture, token: &str, change: impl FnOnce(&mut ClientConfig)) -> Self {
         let url = format!("{}/PowerShell-LiveId?BasicAuthToOAuthConversion=true;PSVersion=7.0", fixture.base);
         let pool_id = Uuid::new_v4();
-        let config = ClientConfig { operation_timeout: 500, host, ..ClientConfig::new(&url, pool_id, Uuid::new_v4()) };
+        let mut config = ClientConfig { operation_timeout: 500, ..ClientConfig::new(&url, pool_id, Uuid::new_v4()) };
+        change(&mut config);
         Self {
             machine: ClientSession::new(config, Box::new(Uuid::new_v4)),
             client: fixture.client.clone(),
@@ -49,8 +50,8 @@ impl Session {
         }
     }
 
-    /// Sends what there is to send and takes one answer.
-    pub(super) async fn turn(&mut self) {
+    /// Sends what there is to send.
+    pub(super) fn send(&mut self) {
         while let Some((id, body)) = self.machine.poll_request() {
             let request = self
                 .client
@@ -65,6 +66,11 @@ impl Session {
                 (id, answer.bytes().await.ok().map(|body| (status, body.to_vec())))
             });
         }
+    }
+
+    /// Sends what there is to send and takes one answer.
+    pub(super) async fn turn(&mut self) {
+        self.send();
         match self.requests.join_next().await.map(Result::unwrap) {
             Some((id, Some((status, body)))) => {
                 self.statuses.push(status);
@@ -75,7 +81,26 @@ impl Session {
         }
     }
 
-    async fn event(&mut self) -> ClientEvent {
+    /// Goes on until so many requests wait at the server.
+    pub(super) async fn rest(&mut self, requests: usize) {
+        loop {
+            let quiet = tokio::time::timeout(Duration::from_millis(200), self.turn()).await.is_err();
+            if quiet && self.requests.len() == requests {
+                return;
+            }
+        }
+    }
+
+    /// The next end of a command.
+    pub(super) async fn ended(&mut self) -> (Uuid, PipelineEnd) {
+        loop {
+            if let ClientEvent::PipelineEnded { pipeline, end } = self.event().await {
+                return (pipeline, end);
+            }
+        }
+    }
+
+    pub(super) async fn event(&mut self) -> ClientEvent {
         loop {
             if let Some(event) = self.machine.next_event() {
                 return event;
@@ -84,12 +109,12 @@ impl Session {
         }
     }
 
-    async fn open(&mut self) {
+    pub(super) async fn open(&mut self) {
         assert_eq!(self.event().await, ClientEvent::Opened);
     }
 
     /// Everything until the pipeline's end.
-    async fn collect(&mut self, id: Uuid) -> (Vec<Value>, Vec<ErrorRecord>, Vec<String>, PipelineEnd) {
+    pub(super) async fn collect(&mut self, id: Uuid) -> (Vec<Value>, Vec<ErrorRecord>, Vec<String>, PipelineEnd) {
         let (mut output, mut errors, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
         loop {
             match self.event().await {
@@ -102,12 +127,22 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, command: Command) -> (Vec<Value>, Vec<ErrorRecord>, Vec<String>, PipelineEnd) {
+    /// Asks for a command to be stopped.
+    pub(super) fn stop(&mut self, id: Uuid) {
+        self.machine.stop(id);
+    }
+
+    /// Begins a command; its requests go out with the next [`send`](Self::send).
+    pub(super) fn start(&mut self, command: Command) -> Uuid {
+        self.machine.invoke(&PipelineRequest::from(command))
+    }
+
+    pub(super) async fn run(&mut self, command: Command) -> (Vec<Value>, Vec<ErrorRecord>, Vec<String>, PipelineEnd) {
         let id = self.machine.invoke(&PipelineRequest::from(command));
         self.collect(id).await
     }
 
-    async fn close(mut self) {
+    pub(super) async fn close(mut self) {
         self.machine.close();
         assert_eq!(self.event().await, ClientEvent::Closed);
     }
@@ -290,7 +325,7 @@ type AnswerRow = (Result<Value, Box<ErrorRecord>>, Result<usize, HostError>);
 async fn prompts_of_cmdlets() {
     let fixture = Fixture::start().await;
     let token = fixture.admin();
-    let mut session = Session::with_host(&fixture, &token, HostInfo::INTERACTIVE);
+    let mut session = Session::with(&fixture, &token, |config| config.host = HostInfo::INTERACTIVE);
     session.open().await;
     let choices = ["&Yes", "&No"].map(|label| Choice { label: label.to_owned(), help: "help".to_owned() });
     // A command that asks, begun; the host that it was given, and how it was told to ask.
@@ -383,7 +418,7 @@ async fn prompts_of_cmdlets() {
     fixture.finish().await;
 }
 
-fn envelope(action: &str, shell: &str) -> String {
+pub(super) fn envelope(action: &str, shell: &str) -> String {
     let body = match action.rsplit('/').next().unwrap() {
         "Receive" => r#"<r:Receive><r:DesiredStream>stdout</r:DesiredStream></r:Receive>"#,
         "Signal" => r#"<r:Signal CommandId="00000000-0000-0000-0000-000000000001"><r:Code>powershell/signal/crtl_c</r:Code></r:Signal>"#,
