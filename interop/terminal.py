@@ -23,7 +23,7 @@ process, terminal = pty.fork()
 if process == 0:
     if given["output"]:
         os.dup2(os.open(given["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
-    os.execve(given["command"][0], given["command"], given["environment"])
+    os.execvpe(given["command"][0], given["command"], given["environment"])
 
 screen = b""
 seen = 0

@@ -1,7 +1,7 @@
 //! CLIXML side by side on one corpus in one run: ours, psrp-rs 1.0.0, and two floors that make no values at all: a
 //! roxmltree tree, and quick-xml's events with borrowed and with owned text.
 //!
-//! `cargo run --release [rounds]`. The rows take turns, so that a busy machine hits all of them; the median counts.
+//! `cargo run --release [rounds [part of a row's name]]`. The rows take turns, so that a busy machine hits all of them; the median counts.
 
 mod corpus;
 
@@ -17,6 +17,7 @@ type Row<'a> = (&'a str, f64, Box<dyn FnMut() + 'a>);
 
 fn main() {
     let rounds: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(7);
+    let only = std::env::args().nth(2);
     let objects = corpus::objects();
     let messages: Vec<String> = objects.iter().map(exops_psobject::clixml::write).collect();
     let theirs: Vec<_> = messages.iter().map(|m| psrp_rs::clixml::parse_clixml(m).expect("psrp-rs reads the corpus")).collect();
@@ -52,6 +53,9 @@ fn main() {
             Box::new(|| theirs.iter().flatten().for_each(|value| drop(black_box(psrp_rs::clixml::to_clixml(value))))),
         ),
     ];
+    if let Some(only) = only {
+        rows.retain(|(name, ..)| name.contains(&only));
+    }
     let mut seconds = vec![Vec::new(); rows.len()];
     for _ in 0..rounds {
         for ((.., work), seconds) in rows.iter_mut().zip(&mut seconds) {
@@ -63,6 +67,9 @@ fn main() {
     let rates: Vec<f64> = rows.iter().zip(&mut seconds).map(|((_, size, _), seconds)| size / median(seconds)).collect();
     for ((name, ..), rate) in rows.iter().zip(&rates) {
         println!("{name:<30}{rate:>8.0} MB/s");
+    }
+    if rates.len() < 7 {
+        return;
     }
     println!("P1: {:.2} x psrp-rs (aim 3), {:.2} x quick-xml owned (aim 1)", rates[0] / rates[1], rates[0] / rates[3]);
     println!("P2: {:.2} x psrp-rs (aim 2)", rates[5] / rates[6]);

@@ -110,9 +110,10 @@ mod unix {
                 let listen = || {
                     let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
                     let [hangup, quit] = [SignalKind::hangup(), SignalKind::quit()].map(signal);
-                    io::Result::Ok((interrupt?, terminate?, hangup?, quit?, signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?))
+                    let [stop, go_on] = [Signal::TSTP, Signal::CONT].map(|s| signal(SignalKind::from_raw(s.as_raw())));
+                    io::Result::Ok((interrupt?, terminate?, hangup?, quit?, stop?, go_on?))
                 };
-                let (mut interrupt, mut terminate, mut hangup, mut quit, mut stop) = match listen() {
+                let (mut interrupt, mut terminate, mut hangup, mut quit, mut stop, mut go_on) = match listen() {
                     Ok(signals) => signals,
                     Err(e) => return drop(tell.send(Err(e))),
                 };
@@ -124,6 +125,7 @@ mod unix {
                         _ = hangup.recv() => interrupted(true),
                         _ = quit.recv() => interrupted(true),
                         _ = stop.recv() => stopped(),
+                        _ = go_on.recv() => resumed(),
                     }
                 }
             });
@@ -139,14 +141,17 @@ mod unix {
         }
     }
 
-    /// Ctrl-Z: stops as if nobody listened, and asks anew when it goes on.
+    /// Ctrl-Z: stops as if nobody listened. The stop may come a little after the call: what follows waits for SIGCONT.
     fn stopped() {
-        let mut slot = waiting();
-        if let Some(asked) = slot.as_mut() {
+        if let Some(asked) = waiting().as_mut() {
             asked.end();
         }
         let _ = kill_process(getpid(), Signal::STOP);
-        if let Some(asked) = slot.as_mut() {
+    }
+
+    /// Asks anew.
+    fn resumed() {
+        if let Some(asked) = waiting().as_mut() {
             let _ = asked.begin();
         }
     }

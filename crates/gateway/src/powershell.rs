@@ -1,15 +1,19 @@
 //! The remote PowerShell front end: one HTTP request in, one SOAP answer out.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use exops_remoting::server::{HttpAnswer, ServerConfig, Target, fault_answer, identify_answer, target};
-use exops_remoting::wsman::{Fault, Limits, parse_request};
-use http::header::CONTENT_TYPE;
+use exops_remoting::wsman::{Fault, Limits, parse_request, parse_request_utf16};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use uuid::Uuid;
 
@@ -19,6 +23,9 @@ use crate::{Authenticator, Clock, Gone, Quotas, Scheme, answer};
 
 /// Longest request body: twice the envelope that answers announce, for clients that count it before base64.
 const BODY_BYTES: usize = 2 << 20;
+
+/// Shorter answers are sent as they are.
+const SMALLEST_ZIPPED: usize = 1_024;
 
 /// What clients choose the mechanism from.
 const BASIC_CHALLENGE: &str = "Basic realm=\"Exchange\"";
@@ -32,6 +39,8 @@ pub(crate) struct PowerShell {
     config: ServerConfig,
     limits: Limits,
     server_name: String,
+    /// This server, in the cookie of a balancer.
+    node: Uuid,
 }
 
 impl PowerShell {
@@ -46,7 +55,7 @@ impl PowerShell {
         (config.pool.pipelines, config.pool.runspaces) = (quotas.commands, quotas.runspaces);
         let shells = Arc::new(Shells::new(layer, clock, server_name.clone(), quotas));
         let limits = Limits { bytes: BODY_BYTES, ..Limits::default() };
-        Self { authenticator, shells, config, limits, server_name }
+        Self { authenticator, shells, config, limits, server_name, node: Uuid::new_v4() }
     }
 
     /// Whether a path is this front end's: `/powershell` or `/powershell-liveid` in any case. Clients write parameters
@@ -69,10 +78,19 @@ impl PowerShell {
         let (parts, mut body) = request.into_parts();
         let mut response = self.respond(&parts, &mut body, peer, request_id, gone).await;
         answer::discard(&parts.headers, &mut body).await;
+        if takes_gzip(&parts.headers) {
+            response = zipped(response).await;
+        }
         if let Ok(name) = self.server_name.parse() {
             response.headers_mut().insert("X-CalculatedBETarget", name);
         }
         response
+    }
+
+    /// What keeps a client at this server behind a balancer. It is set once and never asked for: clients on Unix drop it.
+    fn affinity(&self, path: &str) -> String {
+        let name = path.get(1..).unwrap_or_default().split(['/', ';', '&']).next().unwrap_or_default();
+        format!("MS-WSMAN={}; path=/{name}; secure; HttpOnly", self.node.simple())
     }
 
     async fn respond(&self, parts: &Parts, body: &mut Incoming, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
@@ -94,7 +112,8 @@ impl PowerShell {
             Ok(bytes) => bytes,
             Err(status) => return answer::whole(status, [], Vec::new()),
         };
-        let request = match parse_request(&bytes, &self.limits) {
+        let parsed = if is_utf16(&parts.headers) { parse_request_utf16(&bytes, &self.limits) } else { parse_request(&bytes, &self.limits) };
+        let request = match parsed {
             Ok(request) => request,
             // Nothing about the service is told to somebody who has not signed in.
             Err(_) if caller.is_none() => return answer::whole(400, [], Vec::new()),
@@ -118,7 +137,13 @@ impl PowerShell {
                 if !self.shells.has_rights(&caller) {
                     return answer::whole(403, [("x-ms-diagnostics", NO_RIGHTS.to_owned())], Vec::new());
                 }
-                soap(self.shells.open(&request, &self.config, caller, wanted.as_deref()))
+                let mut response = soap(self.shells.open(&request, &self.config, caller, wanted.as_deref()));
+                if response.status().is_success()
+                    && let Ok(cookie) = self.affinity(parts.uri.path()).parse()
+                {
+                    response.headers_mut().insert(SET_COOKIE, cookie);
+                }
+                response
             }
             Target::Shell(id) => match self.shells.find(&id, &caller) {
                 Some(shell) => soap(self.shells.handle(&shell, &request, caller, gone).await),
@@ -146,6 +171,38 @@ fn soap(answer: HttpAnswer) -> Response<Body> {
 fn is_soap(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/soap+xml")
+}
+
+fn is_utf16(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let charset =
+        value.split(';').skip(1).filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    charset.is_some_and(|(_, name)| name.trim().trim_matches('"').to_ascii_lowercase().starts_with("utf-16"))
+}
+
+/// A client asked for gzip by name.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let wishes = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    wishes.into_iter().any(|wish| {
+        let (name, quality) = wish.split_once(';').unwrap_or((wish, ""));
+        let refused = quality.split_once('=').is_some_and(|(_, q)| q.trim().parse::<f32>().is_ok_and(|q| q <= 0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// The answer compressed, when it is long enough to be worth it.
+async fn zipped(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let Ok(whole) = body.collect().await else { return answer::whole(500, [], Vec::new()) };
+    let whole = whole.to_bytes();
+    let mut encoder = GzEncoder::new(Vec::with_capacity(whole.len() / 4), Compression::fast());
+    if whole.len() < SMALLEST_ZIPPED || encoder.write_all(&whole).is_err() {
+        return Response::from_parts(parts, Body::from(whole));
+    }
+    let Ok(packed) = encoder.finish() else { return Response::from_parts(parts, Body::from(whole)) };
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    Response::from_parts(parts, Body::from(packed))
 }
 
 /// `DelegatedOrg` of the query, in whatever way it was joined.

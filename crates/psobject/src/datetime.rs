@@ -125,25 +125,40 @@ impl DateTime {
         let minutes = if let DateTimeKind::Local(minutes) = self.kind { minutes } else { 0 };
         let sign = if minutes < 0 { '-' } else { '+' };
         let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
-        format!("{}.{:07}{sign}{hours:02}:{minutes:02}", self.seconds_text(), self.ticks % SECOND)
+        format!("{}{sign}{hours:02}:{minutes:02}", text(&self.digits()))
     }
 
-    fn seconds_text(self) -> String {
+    /// `yyyy-MM-ddTHH:mm:ss.fffffff`; the fraction begins at [`POINT`].
+    fn digits(self) -> [u8; 27] {
         let seconds = self.ticks / SECOND;
-        let date = date_from_year_one(seconds / 86_400);
+        let (year, month, day) = date_from_year_one(seconds / 86_400);
         let rest = seconds % 86_400;
-        format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", date.year(), date.month(), date.day(), rest / 3600, rest / 60 % 60, rest % 60)
+        let mut digits = *b"0000-00-00T00:00:00.0000000";
+        let fields = [(4, year), (7, month), (10, day), (13, rest / 3600), (16, rest / 60 % 60), (19, rest % 60), (27, self.ticks % SECOND)];
+        for (end, mut number) in fields {
+            for digit in digits[..end].iter_mut().rev().take_while(|digit| **digit == b'0') {
+                *digit += u8::try_from(number % 10).unwrap_or(0);
+                number /= 10;
+            }
+        }
+        digits
     }
+}
+
+/// Where the point stands in [`DateTime::digits`].
+const POINT: usize = 19;
+
+fn text(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
 }
 
 /// The CLIXML form: fraction without trailing zeros, `Z`, an offset or nothing.
 impl fmt::Display for DateTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.seconds_text())?;
-        let sub = self.ticks % SECOND;
-        if sub != 0 {
-            let digits = format!("{sub:07}");
-            write!(f, ".{}", digits.trim_end_matches('0'))?;
+        let digits = self.digits();
+        f.write_str(text(&digits[..POINT]))?;
+        if self.ticks % SECOND != 0 {
+            f.write_str(text(&digits[POINT..]).trim_end_matches('0'))?;
         }
         match self.kind {
             DateTimeKind::Utc => f.write_str("Z"),
@@ -170,9 +185,16 @@ fn days_since_year_one(date: civil::Date) -> i64 {
     era * 146_097 + doe - 306
 }
 
-fn date_from_year_one(days: i64) -> civil::Date {
-    let first = civil::Date::constant(1, 1, 1);
-    first.checked_add(jiff::Span::new().days(days)).unwrap_or(first)
+/// Year, month and day: the way back from [`days_since_year_one`].
+fn date_from_year_one(days: i64) -> (i64, i64, i64) {
+    let days = days + 306;
+    let (era, doe) = (days / 146_097, days % 146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let month = (5 * doy + 2) / 153;
+    let day = doy - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// .NET's `System.TimeSpan` in 100 ns ticks.

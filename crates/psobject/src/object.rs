@@ -86,6 +86,12 @@ impl<N: Into<Arc<str>>, V: Into<Value>> FromIterator<(N, V)> for Properties {
     }
 }
 
+impl Extend<(Arc<str>, Value)> for Properties {
+    fn extend<T: IntoIterator<Item = (Arc<str>, Value)>>(&mut self, iter: T) {
+        self.0.extend(iter);
+    }
+}
+
 /// An object of MS-PSRP 2.2.5.2: type names, an optional string form, a base and two sets of properties.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PsObject {

@@ -239,6 +239,15 @@ pub fn parse_request(bytes: &[u8], limits: &Limits) -> Result<Request, RequestEr
     read_request(&envelope).map_err(|fault| RequestError { fault, message_id })
 }
 
+/// As [`parse_request`], of an envelope in UTF-16, which the Content-Type told.
+///
+/// # Errors
+/// The fault to answer with.
+pub fn parse_request_utf16(bytes: &[u8], limits: &Limits) -> Result<Request, RequestError> {
+    let text = xml::from_utf16(bytes, limits).map_err(|e| RequestError { fault: e.into(), message_id: None })?;
+    parse_request(text.as_bytes(), &Limits { bytes: text.len(), ..*limits })
+}
+
 pub(crate) fn schema(message: impl Into<String>) -> Fault {
     Fault::new(Fault::SCHEMA, message)
 }

@@ -21,7 +21,9 @@ pub mod xpress;
 pub use duration::{format_duration, parse_duration};
 pub use enumeration::{CommandDescription, Enumeration, Part};
 pub use fault::{Fault, FaultParty};
-pub use incoming::{Action, BufferMode, CreateShell, Request, RequestBody, RequestError, ShellOption, StreamData, parse_request};
+pub use incoming::{
+    Action, BufferMode, CreateShell, Request, RequestBody, RequestError, ShellOption, StreamData, parse_request, parse_request_utf16,
+};
 pub use limits::Limits;
 pub use response::{CommandState, Enumerated, Response, ResponseBody, ResponseError, parse_response};
 pub use xml::XmlError;

@@ -153,6 +153,34 @@ pub(crate) fn read(bytes: &[u8], limits: &Limits) -> Result<Element, XmlError> {
     }
 }
 
+/// An envelope in UTF-16 as one in UTF-8. The byte order mark tells the order, without one the first character does. A declaration
+/// that names another encoding is a conflict (case X-05).
+pub(crate) fn from_utf16(bytes: &[u8], limits: &Limits) -> Result<String, XmlError> {
+    if bytes.len() > limits.bytes {
+        return Err(XmlError::TooLarge { size: bytes.len(), limit: limits.bytes });
+    }
+    let (bytes, little) = match bytes {
+        [0xFF, 0xFE, rest @ ..] => (rest, true),
+        [0xFE, 0xFF, rest @ ..] => (rest, false),
+        [0, b'<', ..] => (bytes, false),
+        _ => (bytes, true),
+    };
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(XmlError::Encoding("it has half a character at its end"));
+    }
+    let units: Vec<u16> = pairs.iter().map(|pair| if little { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }).collect();
+    let text = String::from_utf16(&units).map_err(|_| XmlError::Encoding("it is not valid UTF-16"))?;
+    let Some((declaration, rest)) = text.strip_prefix("<?xml").and_then(|text| text.split_once("?>")) else { return Ok(text) };
+    let declaration = declaration.to_ascii_lowercase();
+    if declaration.contains("encoding") && !declaration.contains("utf-16") {
+        return Err(XmlError::Encoding("another encoding is declared"));
+    }
+    // The version is checked like any other's.
+    let version = declaration.split("encoding").next().unwrap_or_default();
+    Ok(format!("<?xml{version}?>{rest}"))
+}
+
 fn text_of<'a>(bytes: &'a [u8], limits: &Limits) -> Result<&'a str, XmlError> {
     if bytes.len() > limits.bytes {
         return Err(XmlError::TooLarge { size: bytes.len(), limit: limits.bytes });

@@ -305,6 +305,9 @@ impl Driver {
             Arrived::Answer(id, Ok(exchanged)) => {
                 self.losses = 0;
                 self.lost_since = None;
+                if exchanged.status == 200 {
+                    self.throttled = 0;
+                }
                 if let Some(wait) = exchanged.retry_after
                     && self.pause(id, wait)
                 {

@@ -18,7 +18,9 @@ use crate::{FOREST, parameters};
 
 /// What PowerShell's client and jobs add to objects on receipt.
 const NOISE: [&str; 4] = ["PSComputerName", "RunspaceId", "PSShowComputerName", "PSSourceJobInstanceId"];
-/// Longest value that is shown in a reason.
+/// What is true of one accepted domain only, which the organisation has from its beginning.
+const OWN: [&str; 2] = ["Default", "InitialDomain"];
+/// Longest value that a reason or warning shows.
 const SHOWN: usize = 80;
 /// Properties that hold the text of an object whose string form a conversion lost, best first.
 const TEXTS: [&str; 7] = ["ProxyAddressString", "Address", "Name", "Value", "DistinguishedName", "OriginalString", "Guid"];
@@ -44,6 +46,8 @@ enum Problem {
     Bad(&'static str),
     /// A conversion of PowerShell left no more than the name of a type.
     Lost,
+    /// A member of an enumeration that is not known here: the service has newer ones than any table.
+    Unknown,
 }
 
 impl Fit {
@@ -72,16 +76,21 @@ impl Fit {
                 continue;
             }
             match stored(property, &property.kind, value) {
+                Ok(Json::Bool(true)) if &*noun.name == "AcceptedDomain" && OWN.contains(&&*property.name) => {
+                    warnings.push(format!("{} stays with the organisation's own domain", property.name));
+                }
                 Ok(json) => {
                     entity.values.insert(property.name.to_string(), json);
                 }
-                Err(Problem::Bad(reason)) => {
-                    let shown: String = value.display().chars().take(SHOWN).collect();
-                    return Err(format!("{} \"{shown}\": {reason}", property.name));
-                }
+                Err(Problem::Bad(reason)) => return Err(format!("{} \"{}\": {reason}", property.name, shown(value))),
                 Err(Problem::Lost) => {
-                    let text = "is only a type's name, because the export cut it off; its default is taken (ConvertTo-Json -Depth 5)";
-                    warnings.push(format!("{} {text}", property.name));
+                    let instead = if row { "Export-Csv writes no lists: Export-Clixml does" } else { "ConvertTo-Json -Depth 5" };
+                    let text = "is only a type's name, because the export cut it off; its default is taken";
+                    warnings.push(format!("{} {text} ({instead})", property.name));
+                }
+                Err(Problem::Unknown) => {
+                    let text = "is not among the values that are known here; its default is taken";
+                    warnings.push(format!("{} \"{}\" {text}", property.name, shown(value)));
                 }
             }
         }
@@ -213,6 +222,11 @@ impl Fit {
     }
 }
 
+/// The beginning of a value, for a sentence.
+fn shown(value: &Value) -> String {
+    value.display().chars().take(SHOWN).collect()
+}
+
 /// The property of that name: of the noun, else of a view that shows it.
 fn property(noun: &'static Noun, name: &str) -> Option<&'static Property> {
     let shows =
@@ -299,7 +313,7 @@ fn stored(property: &Property, kind: &Type, value: &Value) -> Result<Json, Probl
             let bytes = bytes.filter(|bytes| i64::try_from(*bytes).is_ok());
             bytes.map(Json::from).ok_or(Problem::Bad("it is no size such as \"49.5 GB (53,150,220,288 bytes)\""))
         }
-        Form::Enum { .. } => member(kind, value).map(Json::from).ok_or(Problem::Bad("it is no member of its enumeration")),
+        Form::Enum { .. } => member(kind, value).map(Json::from).ok_or(Problem::Unknown),
         Form::Object => match &*kind.name {
             "SmtpAddress" if !is_smtp_address(text) => Err(Problem::Bad("it is no SMTP address")),
             "ProxyAddress" => {

@@ -1,5 +1,7 @@
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// Where halves of surrogate pairs that stand alone are kept: text here is Unicode, .NET's is any UTF-16. Half `u` is the
 /// character `LONE + u`, in the private use of the last plane, and goes out as `u` again. A document that really has a
 /// character of these 2,048 is read as the two halves of it, so that it goes out as it came, too.
@@ -15,7 +17,8 @@ fn is_lone(c: char) -> bool {
 
 /// Undoes `_xHHHH_`.
 pub(super) fn decode(text: Cow<'_, str>) -> Cow<'_, str> {
-    if !text.bytes().fold(false, |found, b| found | (b == b'_') | (b == 0xF4)) {
+    // 0xF4 begins U+100000 and what follows it in UTF-8.
+    if memchr2(b'_', 0xF4, text.as_bytes()).is_none() {
         return text;
     }
     let mut out = String::with_capacity(text.len());
@@ -65,31 +68,40 @@ fn unit(text: &str) -> Option<u16> {
     }
 }
 
-/// 0: copied as it is; 1: looked at closer.
-const CLASS: [u8; 256] = {
-    let mut class = [0; 256];
-    let mut b = 0;
-    while b < 256 {
-        // Control characters, markup, `_`, the lead byte of U+0080 to U+00BF, of U+F000 to U+FFFF, and of everything
-        // that is a surrogate pair in UTF-16.
-        if b < 0x20 || matches!(b as u8, b'&' | b'<' | b'>' | b'"' | b'_' | 0x7F | 0xC2 | 0xEF | 0xF0..) {
-            class[b] = 1;
-        }
-        b += 1;
-    }
-    class
-};
+/// Bytes that are looked at together.
+const BLOCK: usize = 32;
+
+/// Whether a byte begins what is looked at closer: control characters, markup, `_`, the lead byte of U+0080 to U+00BF, of
+/// U+F000 to U+FFFF, and of everything that is a surrogate pair in UTF-16. Comparisons alone, which the compiler makes
+/// for a block of bytes at once.
+fn is_special(b: u8) -> bool {
+    (b < 0x20)
+        | (b == b'&')
+        | (b == b'<')
+        | (b == b'>')
+        | (b == b'"')
+        | (b == b'_')
+        | (b == 0x7F)
+        | (b == 0xC2)
+        | (b >= 0xEF)
+}
+
+/// Place of the first special byte, from `at` on.
+fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    let (blocks, _) = rest.as_chunks::<BLOCK>();
+    let plain = |block: &&[u8; BLOCK]| block.iter().fold(0, |found, b| found | u8::from(is_special(*b))) == 0;
+    at += blocks.iter().take_while(plain).count() * BLOCK;
+    Some(at + bytes.get(at..)?.iter().position(|b| is_special(*b))?)
+}
 
 /// Appends text with the escapes of MS-PSRP 2.2.5.3.2 and XML's own.
 pub(super) fn encode(text: &str, out: &mut String) {
     let bytes = text.as_bytes();
     let mut copied = 0;
     let mut at = 0;
-    while let Some(b) = bytes.get(at) {
-        if CLASS[usize::from(*b)] == 0 {
-            at += 1;
-            continue;
-        }
+    while let Some(found) = special(bytes, at) {
+        at = found;
         let Some(c) = text[at..].chars().next() else { break };
         let end = at + c.len_utf8();
         let entity = match c {

@@ -83,6 +83,7 @@ impl Decoder {
                         document.xml.skip()?;
                     }
                     document.open.clear();
+                    document.members.clear();
                     document.deepest = 0;
                     values.push(result);
                 }
@@ -155,13 +156,16 @@ struct Document<'a, 'd> {
     referred: (usize, usize),
     /// Deepest level of objects inside the object that is being read.
     deepest: usize,
+    /// Properties of the objects that are being read, so that each object gets room for its own and no more.
+    members: Vec<(Arc<str>, Value)>,
 }
 
 impl<'a, 'd> Document<'a, 'd> {
     fn new(text: &'a str, decoder: &'d mut Decoder) -> Self {
         // A level of objects has three elements at most (`Obj`, `DCT`, `En`), and primitives inside the last one two.
         let xml = Reader::new(text, &Limits { depth: decoder.limits.depth * 3 + 4, ..decoder.limits });
-        Self { xml, decoder, types: BTreeMap::new(), objects: BTreeMap::new(), open: Vec::new(), referred: (0, 0), deepest: 0 }
+        let (types, objects, open, members) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Vec::new());
+        Self { xml, decoder, types, objects, open, referred: (0, 0), deepest: 0, members }
     }
 
     /// Enters `Objs`.
@@ -189,7 +193,7 @@ impl<'a, 'd> Document<'a, 'd> {
     }
 
     fn string(&mut self) -> Result<Arc<str>, ClixmlError> {
-        Ok(escape::decode(self.xml.text()?).into())
+        Ok(escape::decode(self.xml.text()?.into()).into())
     }
 
     fn attribute(&self, name: &str) -> Result<Option<Cow<'a, str>>, ClixmlError> {
@@ -216,16 +220,17 @@ impl<'a, 'd> Document<'a, 'd> {
             "SBK" => Ok(Value::ScriptBlock(self.string()?)),
             "URI" => Ok(Value::Uri(self.string()?)),
             "XD" => Ok(Value::Xml(self.string()?)),
+            "SS" => Ok(Value::SecureString(self.string()?.trim_ascii().into())),
             "PR" => self.progress(),
             _ => {
                 let Some(index) = PRIMITIVES.iter().position(|(n, _)| *n == name) else { return Err(self.unexpected(name)) };
-                let text = self.xml.text()?;
                 let (element, parse) = PRIMITIVES[index];
-                parse(text.trim_ascii()).ok_or_else(|| ClixmlError::BadValue {
-                    element,
-                    text: text.chars().take(40).collect(),
-                    position: self.xml.position(),
-                })
+                let text = self.xml.text()?;
+                if let Some(value) = parse(text.trim_ascii()) {
+                    return Ok(value);
+                }
+                let text = text.chars().take(40).collect();
+                Err(ClixmlError::BadValue { element, text, position: self.xml.position() })
             }
         }
     }
@@ -329,7 +334,7 @@ impl<'a, 'd> Document<'a, 'd> {
             if child != "T" {
                 return Err(self.unexpected(child));
             }
-            let name = escape::decode(self.xml.text()?);
+            let name = escape::decode(self.xml.text()?.into());
             names.push(self.decoder.name(&name));
         }
         let chain = self.decoder.chain(&names);
@@ -340,6 +345,7 @@ impl<'a, 'd> Document<'a, 'd> {
     }
 
     fn members(&mut self, properties: &mut Properties, sets: &mut Vec<MemberSet>) -> Result<(), ClixmlError> {
+        let outer = self.members.len();
         while let Some(child) = self.xml.child()? {
             if child == "MS" {
                 let name = self.attribute("N")?.unwrap_or_default();
@@ -353,8 +359,9 @@ impl<'a, 'd> Document<'a, 'd> {
             let Some(name) = self.attribute("N")? else { return Err(ClixmlError::MissingName(self.xml.position())) };
             let name = self.decoder.name(&name);
             let value = self.value(child)?;
-            properties.push(name, value);
+            self.members.push((name, value));
         }
+        properties.extend(self.members.drain(outer..));
         Ok(())
     }
 
@@ -416,7 +423,7 @@ impl<'a, 'd> Document<'a, 'd> {
 type Parse = fn(&str) -> Option<Value>;
 
 /// Elements whose text has a syntax of its own.
-const PRIMITIVES: [(&str, Parse); 19] = [
+const PRIMITIVES: [(&str, Parse); 18] = [
     ("B", boolean),
     ("I32", |s| integer(s).map(Value::I32)),
     ("G", guid),
@@ -435,7 +442,6 @@ const PRIMITIVES: [(&str, Parse); 19] = [
     ("D", decimal),
     ("BA", |s| BASE64.decode(without_spaces(s).as_bytes()).ok().map(|b| Value::Bytes(b.into()))),
     ("Version", version),
-    ("SS", |s| Some(Value::SecureString(s.into()))),
 ];
 
 fn boolean(text: &str) -> Option<Value> {

@@ -8,7 +8,7 @@ use exops_psobject::Value;
 use exops_psrp::{Command, HostInfo, HostResponse, PipelineRequest};
 use exops_remoting::client::{ClientConfig, ClientError, ClientEvent, ClientSession, Operation};
 use exops_remoting::server::{Handled, HttpAnswer, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Target, target};
-use exops_wsman::{Fault, Limits, Request, ResponseBody, parse_request, parse_response};
+use exops_wsman::{Fault, Limits, Request, RequestBody, ResponseBody, parse_request, parse_response};
 use uuid::Uuid;
 use world::{Item, World, counter, error, items};
 
@@ -419,4 +419,147 @@ fn failures_become_typed_errors() {
     let after = world.invoke("After");
     world.run();
     assert_eq!(world.ends(after), [&PipelineEnd::Completed]);
+}
+
+/// the client leaves, output collects, and it comes back, or another one comes in its place: every object once and in
+/// order. Compressed or not, however answers are late.
+#[test]
+fn x11_left_sessions_go_on() {
+    let mut halfway = 0;
+    for seed in 0..40_u64 {
+        let compression = seed.is_multiple_of(3);
+        let mut world = World::new(seed, |client, _| {
+            client.max_envelope = if seed.is_multiple_of(4) { 9_000 } else { 60_000 };
+            client.compression = compression;
+        });
+        let count = 60 + world.random.below(60);
+        let script = items(&mut world.random, count);
+        world.script("Long", script.clone(), PipelineEnd::Completed);
+        let id = world.invoke("Long");
+        let steps = 20 + world.random.below(60);
+        for _ in 0..steps {
+            world.step();
+        }
+        let again = !seed.is_multiple_of(2);
+        while !world.client.disconnect(Some(600_000)) {
+            assert!(world.step(), "seed {seed}: it does not open");
+        }
+        world.run();
+        assert_eq!(world.events.last(), Some(&ClientEvent::Disconnected), "seed {seed}");
+        assert!(world.held.is_empty() && world.client.poll_request().is_none(), "nothing is asked for meanwhile");
+        let before = world.items(id);
+        halfway += usize::from(!before.is_empty() && before.len() < script.len());
+        if again {
+            world.client.reconnect();
+        } else {
+            let pool = world.server.as_ref().unwrap().shell_id().parse().unwrap();
+            let config = ClientConfig {
+                max_envelope: 30_000,
+                compression,
+                ..ClientConfig::new("https://localhost/powershell-liveid", pool, Uuid::from_u128(7))
+            };
+            world.client = ClientSession::attach(config, Box::new(counter(3)));
+        }
+        world.run();
+        same(&world.items(id), &script, seed);
+        assert_eq!(world.ends(id), [&PipelineEnd::Completed], "seed {seed}, {} before", before.len());
+        if again {
+            assert!(world.events.contains(&ClientEvent::Reconnected));
+        } else if before.len() < script.len() {
+            assert!(world.events.contains(&ClientEvent::Pipelines(vec![id])), "seed {seed}: {:?}", world.events.last());
+        }
+        // The session serves on.
+        let after = world.invoke("After");
+        world.run();
+        assert_eq!(world.ends(after), [&PipelineEnd::Completed]);
+        world.close();
+    }
+    assert!(halfway > 10, "only {halfway} were left halfway");
+    // A session that is gone, and one that somebody else is connected to.
+    let mut world = World::new(1, |_, _| {});
+    let id = world.invoke("Endless");
+    world.run();
+    let pool = world.server.as_ref().unwrap().shell_id().parse().unwrap();
+    let config = |pool| ClientConfig::new("https://localhost/powershell-liveid", pool, Uuid::from_u128(8));
+    for (pool, code) in [(pool, Fault::CONNECTED_TO_DIFFERENT_CLIENT), (Uuid::from_u128(99), Fault::UNEXPECTED_SELECTORS)] {
+        let owner = std::mem::replace(&mut world.client, ClientSession::attach(config(pool), Box::new(counter(4))));
+        let (request, bytes) = world.client.poll_request().unwrap();
+        let Handled::Answer(answer) = world.serve(&bytes) else { panic!("held") };
+        world.client.handle_answer(request, answer.status, &answer.body);
+        let Some(ClientEvent::Broken(ClientError::Fault { operation: Operation::Connect, fault })) = world.client.next_event() else {
+            panic!("no refusal")
+        };
+        assert_eq!(fault.code, code);
+        world.client = owner;
+    }
+    // The owner is not disturbed.
+    world.client.stop(id);
+    world.run();
+    assert_eq!(world.ends(id), [&PipelineEnd::Stopped]);
+}
+
+/// Redirects are for somebody else to judge, and only what opens a session is redirected.
+#[test]
+fn h03_redirects_and_pauses_are_events() {
+    let by_fault = |place: &str| Fault::new(Fault::REDIRECT_REQUESTED, format!("The service is at \"{place}\".")).envelope(None, "uuid:1");
+    for fault in [false, true] {
+        let mut world = World::new(2, |_, _| {});
+        let pipeline = world.invoke("Anything");
+        let (id, first) = world.client.poll_request().unwrap();
+        if fault {
+            world.client.handle_answer(id, 500, by_fault("https://elsewhere.example/x?y=1").as_bytes());
+        } else {
+            world.client.handle_redirect(id, 302, "https://elsewhere.example/x?y=1");
+        }
+        let location = "https://elsewhere.example/x?y=1".to_owned();
+        assert_eq!(world.client.next_event(), Some(ClientEvent::Redirected { location: location.clone() }));
+        assert_eq!(world.client.poll_request(), None, "nothing goes on by itself");
+        let mut refusing = World::new(2, |_, _| {});
+        let lost = refusing.invoke("Anything");
+        let (id, _) = refusing.client.poll_request().unwrap();
+        refusing.client.handle_redirect(id, 302, &location);
+        refusing.client.next_event();
+        refusing.client.stay(&location);
+        let error = ClientError::Redirected { location: location.clone() };
+        assert_eq!(refusing.client.next_event(), Some(ClientEvent::PipelineLost { pipeline: lost, error: error.clone() }));
+        assert_eq!(refusing.client.next_event(), Some(ClientEvent::Broken(error)));
+
+        world.client.follow(location);
+        let (id, second) = world.client.poll_request().unwrap();
+        let creation = |bytes: &[u8]| match parse_request(bytes, &Limits::default()).unwrap().body {
+            RequestBody::Create(shell) => shell.creation,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(creation(&first), creation(&second), "the same session, elsewhere");
+        assert!(std::str::from_utf8(&second).unwrap().contains(">https://elsewhere.example/x?y=1</a:To>"));
+        // Busy: the request waits for the driver, then goes out as it was.
+        let busy =
+            Fault::new(Fault::QUOTA_USER, "Slower. The next request from this user will not be approved for at least 250 milliseconds.");
+        world.client.handle_answer(id, 500, busy.envelope(None, "uuid:1").as_bytes());
+        let event = world.client.next_event();
+        assert_eq!(event, Some(ClientEvent::Throttled { request: id, milliseconds: Some(250), fault: busy.clone() }));
+        assert_eq!(world.client.poll_request(), None);
+        world.client.handle_unsent(id);
+        let (id, third) = world.client.poll_request().unwrap();
+        assert_eq!(second, third);
+        let Handled::Answer(answer) = world.serve(&third) else { panic!("held") };
+        world.client.handle_answer(id, answer.status, &answer.body);
+        world.run();
+        assert_eq!(world.ends(pipeline), [&PipelineEnd::Completed]);
+        // One that is too busy for too long, and a redirect in the middle: the pipeline is lost, the session is not.
+        for redirect in [false, true] {
+            let pipeline = world.invoke("Anything");
+            let (id, _) = world.client.poll_request().unwrap();
+            if redirect {
+                world.client.handle_redirect(id, 302, "https://elsewhere.example/");
+            } else {
+                world.client.handle_answer(id, 500, busy.envelope(None, "uuid:1").as_bytes());
+                world.client.refuse(id, busy.clone());
+            }
+            world.run();
+            let lost = |e: &ClientEvent| matches!(e, ClientEvent::PipelineLost { pipeline: p, .. } if *p == pipeline);
+            assert!(world.events.iter().any(lost), "{:?}", world.events.last());
+        }
+        world.close();
+    }
 }

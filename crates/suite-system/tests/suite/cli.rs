@@ -127,7 +127,7 @@ fn errors_of_cmdlets() {
         says(&absent, &["nobody at all", "couldn't be found", "Get-Recipient -Filter"]);
         let unknown = prepared.run(&["Get-Mailbx", "--transport", transport]).exits(2);
         prepared.run(&["Set-Mailbox", "-CustomAttribute1", "x", "--transport", transport]).exits(2);
-        says(&prepared.run(&["Get-Mailbox", "-Archive", "--transport", transport]).exits(5), &["'Archive'", "not served"]);
+        says(&prepared.run(&["Get-Mailbox", "-Migration", "--transport", transport]).exits(5), &["'Migration'", "not served"]);
         says(&unknown, &["no cmdlet 'Get-Mailbx'"]);
         // The service has it, and this lab does not serve it to anybody.
         let refused = prepared.run(&["Get-TransportRule", "--transport", transport]).exits(5);

@@ -19,20 +19,25 @@ use uuid::Uuid;
 
 /// A lab, an application in it, and the line to it.
 pub(crate) struct World {
-    lab: RunningLab,
+    pub(crate) lab: RunningLab,
     line: Line,
-    tokens: TokenSource,
-    http: Http,
+    pub(crate) tokens: TokenSource,
+    pub(crate) http: Http,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    /// With remote PowerShell at another place, and a certificate that is trusted beside the lab's.
+    pub(crate) async fn with(front: Option<(&dyn Fn(&str) -> String, &str)>) -> Self {
         let lab = Lab::start(LabConfig { listen: ([127, 0, 0, 1], 0).into(), ..LabConfig::default() }).await.expect("a lab");
         let ready = lab.ready();
         let port = ready.authority.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
         let line = Line::to(SocketAddr::from(([127, 0, 0, 1], port))).await;
         let through = |url: &str| url.replace(&format!(":{port}"), &format!(":{}", line.port));
-        let endpoint = Endpoint {
+        let mut endpoint = Endpoint {
             authority: ready.authority.clone(),
             graph: ready.graph.clone(),
             admin_api: through(&ready.admin_api),
@@ -42,6 +47,10 @@ impl World {
             ca_pem: Some(std::fs::read(&ready.ca_file).expect("the CA")),
             is_lab: true,
         };
+        if let Some((place, certificate)) = front {
+            endpoint.powershell = place(&endpoint.powershell);
+            endpoint.ca_pem.get_or_insert_default().extend_from_slice(certificate.as_bytes());
+        }
         let http = Http::new(&endpoint).expect("a client");
         let identity = identity();
         let setup = GraphSetup::new(http.clone(), &ready.graph, &lab.bootstrap().token, ready.tenant_id);
@@ -66,7 +75,7 @@ impl World {
         RemotePowerShellConnection::new(self.http.clone(), self.tokens.clone())
     }
 
-    async fn invocation(&self, command: Command) -> Invocation {
+    pub(crate) async fn invocation(&self, command: Command) -> Invocation {
         let bound = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).expect("it binds");
         Invocation::new(self.tokens.token().await.expect("a token").caller(), bound, Uuid::new_v4())
     }
@@ -95,7 +104,7 @@ fn identity() -> Identity {
     issue::self_signed("CN=client test", 30, i64::try_from(now).expect("a date")).expect("a certificate")
 }
 
-fn property(object: &Value, name: &str) -> String {
+pub(crate) fn property(object: &Value, name: &str) -> String {
     object.as_object().and_then(|o| o.property(name)).map(Value::display).unwrap_or_default()
 }
 

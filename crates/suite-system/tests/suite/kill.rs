@@ -291,7 +291,11 @@ async fn read(connection: &dyn Runspace, tokens: &TokenSource, mailbox: &str) ->
 }
 
 /// Output objects and warnings of a command that must succeed.
-async fn run(connection: &dyn Runspace, tokens: &TokenSource, command: Command) -> (Vec<std::sync::Arc<exops_psobject::PsObject>>, usize) {
+pub(crate) async fn run(
+    connection: &dyn Runspace,
+    tokens: &TokenSource,
+    command: Command,
+) -> (Vec<std::sync::Arc<exops_psobject::PsObject>>, usize) {
     let pipeline = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).unwrap();
     let mut records = connection.invoke(Invocation::new(tokens.token().await.unwrap().caller(), pipeline, Uuid::new_v4()));
     let (mut objects, mut warnings) = (Vec::new(), 0);

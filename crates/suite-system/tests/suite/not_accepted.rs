@@ -145,7 +145,7 @@ fn own(lab: &LabProgram, method: reqwest::Method, path: &str, body: &Value) -> V
     })
 }
 
-fn levers(lab: &LabProgram, levers: &Value) {
+pub(crate) fn levers(lab: &LabProgram, levers: &Value) {
     own(lab, reqwest::Method::POST, "/exops-lab/v1/levers", levers);
 }
 

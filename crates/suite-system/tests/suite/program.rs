@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long a lab may take until it accepts requests, and to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a lab may take until it accepts requests, and to end; a large one fills its organisation first.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a run of the program left.
 #[derive(Debug)]

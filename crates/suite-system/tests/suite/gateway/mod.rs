@@ -1,6 +1,7 @@
 //! The gateway in front of a scripted runspace, over real TLS connections.
 
 mod fixture;
+mod http;
 mod powershell;
 mod resources;
 mod rest;
