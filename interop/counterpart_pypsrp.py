@@ -1,6 +1,6 @@
 """pypsrp over HTTPS: all that it can do, against the lab and against the scripted endpoint.
 
-counterpart_pypsrp.py READY-FILE [BEARER-TOKEN]. A ready file of the lab needs the token. Prints a line for each thing tried: `pass` or
+counterpart_pypsrp.py READY-FILE for the endpoint; for the lab with `--ready READY-FILE --app-id … --certificate …`. Prints a line for each thing tried: `pass` or
 `fail`, its name, and why.
 """
 
@@ -20,13 +20,16 @@ from pypsrp.host import PSHost, PSHostUserInterface
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.wsman import WSMan
 
-os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1,::1"
-for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-    os.environ.pop(name, None)
+import lab
 
-ready = json.loads(pathlib.Path(sys.argv[1]).read_text())
+if sys.argv[1] == "--ready":
+    given = lab.arguments()
+    ready_file, token = given.ready, lab.token(given)
+else:
+    ready_file, token = sys.argv[1], sys.argv[2] if "--take-over" in sys.argv else ""
+ready = json.loads(pathlib.Path(ready_file).read_text())
 scripted = "user" in ready
-user, password = (ready["user"], ready["password"]) if scripted else (f"OAuthUser@{ready['tenant_id']}", f"Bearer {sys.argv[2]}")
+user, password = (ready["user"], ready["password"]) if scripted else (f"OAuthUser@{ready['tenant_id']}", f"Bearer {token}")
 UNKNOWN_SHELL, SHELLS_OF_A_USER, NOT_CONNECTED = 2150858843, 2150859173, 2150859204
 SECRET = "p@ss w\u00f6rd"
 
@@ -270,7 +273,7 @@ def connect_from_another_process():
     away = begun(session, "Get-Mailbox", ResultSize=40)
     away.begin_invoke()
     session.disconnect()
-    program = [sys.executable, __file__, *sys.argv[1:2], password.removeprefix("Bearer "), "--take-over", session.id, away.id]
+    program = [sys.executable, __file__, ready_file, token, "--take-over", session.id, away.id]
     other = subprocess.run(program, capture_output=True, text=True, timeout=120)
     same((other.returncode, other.stdout.split()[-4:] if other.stdout else other.stderr), (0, ["40", "2", "CLOSED", "gone"]))
 

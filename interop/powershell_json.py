@@ -1,12 +1,13 @@
 """What ConvertTo-Json of Windows PowerShell 5.1 and of PowerShell 7 writes, and Export-Clixml by way of psrpcore.
 
-    powershell_json.py SOURCE FORM TARGET      SOURCE: JSON Lines of `exops run … -o jsonl`; FORM: 5.1, 7, clixml-5.1, clixml-7
+    powershell_json.py SOURCE FORM TARGET      SOURCE: JSON Lines of `exops run … -o jsonl`; FORM: 5.1, live, 7, clixml-5.1, clixml-7
 
 An imitation after what both are documented and seen to do, made apart from exops's own readers:
   5.1  times as "\\/Date(ms)\\/", enumerations as numbers, ' < > & as \\u escapes, some lists as {"value": […], "Count": n},
        what lies below the depth as its string form, UTF-16 with a byte order mark (`>` and Out-File)
+  live the same of objects that did not travel (Exchange Management Shell): addresses, sizes and spans as their properties
   7    times in ISO 8601, local ones with their offset, enumerations as numbers too, no escapes beyond JSON's, UTF-8
-Both: the properties that remoting adds. CLIXML is UTF-16 and indented in 5.1, sizes are objects with a string form, and
+All: the properties that remoting adds. CLIXML is UTF-16 and indented in 5.1, sizes are objects with a string form, and
 UTF-8 with a byte order mark in 7 (`-Encoding utf8BOM`).
 """
 
@@ -14,7 +15,6 @@ import datetime
 import json
 import re
 import sys
-import uuid
 
 NUMBERS = {"UserMailbox": 1, "SharedMailbox": 4, "RoomMailbox": 16, "EquipmentMailbox": 32}
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
@@ -32,24 +32,43 @@ def instant(text):
     return value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
 
 
+def address(text):
+    prefix, plain = text.split(":", 1)
+    return {"AddressString": plain, "ProxyAddressString": text, "Prefix": {"PrimaryPrefix": prefix.upper()}, "IsPrimaryAddress": prefix.isupper()}
+
+
+def live(name, value):
+    if name == "EmailAddresses":
+        return [address(text) for text in value]
+    if name == "PrimarySmtpAddress":
+        local, domain = value.split("@")
+        return {"Length": len(value), "Local": local, "Domain": domain, "Address": value, "IsValidAddress": True}
+    if name == "RetainDeletedItemsFor":
+        days = int(value.split(".")[0])
+        return {"Ticks": days * 864_000_000_000, "Days": days, "TotalDays": float(days)}
+    if name == "ProhibitSendQuota":
+        return {"IsUnlimited": value == "Unlimited", "Value": None if value == "Unlimited" else value}
+    return value
+
+
 def convert(name, value, form):
     if isinstance(value, str) and TIME.match(value):
         moment = instant(value)
         ms = (moment - EPOCH) // datetime.timedelta(milliseconds=1)
-        if form == "5.1" and name == "WhenCreated":
+        if form != "7" and name == "WhenCreated":
             return {"value": f"/Date({ms})/", "DisplayHint": 2, "DateTime": moment.strftime("%A, %B %d, %Y %I:%M:%S %p")}
-        if form == "5.1":
+        if form != "7":
             return f"/Date({ms})/"
         local = moment.astimezone(datetime.timezone(datetime.timedelta(hours=2))) if name == "WhenChanged" else moment
         return local.isoformat().replace("+00:00", "Z")
     if name == "RecipientTypeDetails":
         return NUMBERS[value]
+    if form == "live":
+        return live(name, value)
     if isinstance(value, list) and form == "5.1":
         if name == "EmailAddresses":
             return " ".join(value)
         return {"value": value, "Count": len(value)} if len(value) > 1 else value
-    if is_size(value) and form == "7" and name == "MaxSendSize":
-        return {"IsUnlimited": False, "Value": value}
     return value
 
 
@@ -64,7 +83,7 @@ def written(objects, form):
 
 
 def clixml(objects, form):
-    from psrpcore.types import PSDateTime, PSGuid, PSInt, PSObject, PSString, add_note_property, serialize
+    from psrpcore.types import PSDateTime, PSGuid, PSInt, PSObject, add_note_property, serialize
     import xml.etree.ElementTree as ElementTree
 
     root = ElementTree.Element("Objs", {"Version": "1.1.0.1", "xmlns": "http://schemas.microsoft.com/powershell/2004/04"})

@@ -12,7 +12,9 @@ import xml.etree.ElementTree as tree
 from base64 import b64decode, b64encode
 
 import lab
-from unix_transport import SHELL, Later, given, guid, named, pipeline, request
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from unix_transport import SHELL, TARGET, Later, basic, connect, envelope, given, guid, named, pipeline, read_answer, request, whole
 
 FOLDER = os.path.join(os.environ["EXOPS_SAMPLES"], "psrp")
 OUTPUT, ERROR, STATE, HOST_CALL = 0x00041004, 0x00041005, 0x00041006, 0x00041100
@@ -346,4 +348,98 @@ lab.emit("get-command", names=[bag(content)["Name"].text for kind, content in me
 more = [proxy("ArgumentList", '<Obj RefId="99"><LST><S>x</S></LST></Obj>'), ('<S N="N">-ListImported:</S>', switch.format(91, "True", "true")), ('<S N="N">-ShowCommandInfo:</S>', switch.format(92, "False", "false"))]
 command, messages = client.run(pipeline("Get-Command", proxy("Name", "<S>Set-Mailb*</S>"), *more), number + 70)
 lab.emit("get-command, more", names=[bag(content)["Name"].text for kind, content in messages if kind == OUTPUT], state=client.states[command])
+
+# Recording 08: the key is exchanged when the first SecureString has to travel, on the pool's streams, beside what else goes on.
+key = rsa.generate_private_key(65537, 2048)
+public = bytes.fromhex("0602000000A40000") + b"RSA1" + struct.pack("<II", 2048, 65537) + key.public_key().public_numbers().n.to_bytes(256, "little")
+recorded_key = next(text for action, _, _, text in recorded("08-host-calls-and-key.txt") if "PUBLIC_KEY" in text)
+own = re.sub(r'(<S N="PublicKey">)[^<]*', lambda found: found[1] + b64encode(public).decode(), recorded_key)
+own = re.sub(r"\{\{\d+ (\d) PUBLIC_KEY \S+", rf"{{{{{number + 300} \1 PUBLIC_KEY {client.shell.lower()}", own)
+need(request("Send", encode(own), client.shell).status == 200, "the public key")
+[(kind, _, content)] = client.read(client.pool.wait("the session key"))
+client.pool = Later("Receive", client.receive(), client.shell)
+need(kind == 0x00010006, "no session key came", kind)
+sealed = b64decode(bag(content)["EncryptedSessionKey"].text)
+need(sealed[:12] == bytes.fromhex("010200001066000000A40000") and len(sealed) == 268, "the form of the session key", sealed[:12].hex())
+session_key = key.decrypt(sealed[12:][::-1], padding.PKCS1v15())
+need(len(session_key) == 32, "the length of the session key")
+
+
+def secure(text):
+    """A SecureString as it travels."""
+    data = text.encode("utf-16-le")
+    data += bytes([16 - len(data) % 16]) * (16 - len(data) % 16)
+    cipher = Cipher(algorithms.AES(session_key), modes.CBC(bytes(16))).encryptor()
+    return f"<SS>{b64encode(cipher.update(data) + cipher.finalize()).decode()}</SS>"
+
+
+domain = given.identity.partition("@")[2] or "contoso.onmicrosoft.com"
+made = f"key{uuid.uuid4().hex[:8]}"
+create = lambda name, password: pipeline("New-Mailbox", proxy("Name", f"<S>{name}</S>"), proxy("MicrosoftOnlineServicesID", f"<S>{name}@{domain}</S>"), proxy("Password", password))
+for index, (step, xml) in enumerate([
+    ("a SecureString", create(made, secure("p@ss w\u00f6rd"))),
+    ("a SecureString of another key", create(made + "x", "<SS>AAAAAAAAAAAAAAAAAAAAAA==</SS>")),
+]):
+    command, messages = client.run(xml, number + 310 + 10 * index)
+    failed = [bag(bag(content)["ExceptionAsErrorRecord"])["FullyQualifiedErrorId"].text for kind, content in messages if kind == STATE and client.states[command] == 5]
+    lab.emit(step, state=client.states[command], output=count(messages, OUTPUT), failed=[name.rpartition("] ")[2] for name in failed])
+
+
+def check_fault(answer, code, party, subcode):
+    """What such a client reads of a fault: the action, the code's names, the text of the reason and of the message, which stands first."""
+    need(answer.fault() == code, "fault", answer.status, answer.text[:800])
+    parts = tree.fromstring(answer.text)
+    soap = "{http://www.w3.org/2003/05/soap-envelope}"
+    values = [value.text for value in parts.iter(f"{soap}Value")]
+    detail = next(parts.iter("{http://schemas.microsoft.com/wbem/wsman/1/wsmanfault}WSManFault"))
+    reason = next(parts.iter(f"{soap}Text")).text
+    need(values == [f"s:{party}", subcode] and detail[0].tag.endswith("}Message") and detail[0].text.strip() == reason.strip(), values, reason)
+    return reason
+
+
+def ask(content, authorization=None):
+    with connect() as stream:
+        whole(stream, TARGET, content, authorization or basic())
+        return read_answer(stream)
+
+
+# Recording 10: no such configuration, 401, the quota, a Receive that finds nothing three times, a shell that is lost.
+opening = [(options, body) for action, _, options, body in recorded("10-faults.txt") if action == "Create"][0]
+
+
+def opened(shell, change=lambda text: text, authorization=None):
+    body = re.sub(r"733f31e1-4e3a-4f08-9527-6380565e840c", lambda found: shell if found[0].isupper() else shell.lower(), opening[1], flags=re.I)
+    return ask(change(envelope("Create", encode(body), None, opening[0])), authorization)
+
+
+def wanted(shell):
+    return envelope("Receive", client.receive(), shell).replace("PT3M", "PT0.3S")
+
+
+fresh = lambda: str(uuid.uuid4()).upper()
+check_fault(opened(fresh(), lambda text: text.replace("Microsoft.Exchange", "No.Such")), 2150858811, "Sender", "a:DestinationUnreachable")
+denied = opened(fresh(), authorization=basic("wrong"))
+need(denied.status == 401 and denied.headers.get("www-authenticate", "").lower().startswith("basic realm="), "401:", denied.headers)
+shells = []
+while len(shells) < 100:
+    shell = fresh()
+    answer = opened(shell)
+    if answer.status != 200:
+        break
+    shells.append(shell)
+quota = check_fault(answer, 2150859173, "Receiver", "w:QuotaLimit")
+shell = shells.pop()
+need(len(ask(wanted(shell)).text) > 500, "the opening")
+silent = [check_fault(ask(wanted(shell)), 2150858793, "Receiver", "w:TimedOut") for _ in range(3)]
+beside = Later("Receive", client.receive(), shell)
+need(request("Delete", "", shell).status == 200, "Delete")
+lost = check_fault(beside.wait("the Receive of a lost shell"), 2150858843, "Sender", "w:InvalidSelectors")
+for action, body in [("Receive", client.receive()), ("Delete", "")]:
+    check_fault(request(action, body, shell), 2150858843, "Sender", "w:InvalidSelectors")
+for shell in shells:
+    need(request("Delete", "", shell).status == 200, "Delete of", shell)
+lab.emit(
+    "faults", quota="concurrent shells, which has been exceeded" in quota, silent=len(set(silent)), lost="was not found on the server" in lost,
+    again=opened(fresh()).status,
+)
 client.close()

@@ -77,10 +77,11 @@ fn install_line(debian: &str, brew: &str) -> String {
     }
 }
 
-/// Measures the release build: see interop/figures.py.
-pub(crate) fn figures(runs: &str) -> Outcome {
+/// Measures the release build with a script of `interop`.
+pub(crate) fn measure(script: &str, arguments: &[String]) -> Outcome {
     let python = python().map_err(|missing| format!("{}: {}", missing.name, missing.why))?;
     openssl().map_err(|missing| format!("{}: {}", missing.name, missing.why))?;
     run::run(&mut run::cargo(&["build", "--release", "--locked", "-p", "exops"]))?;
-    run::run(&mut run::command(python, &["interop/figures.py", &run::binary("release").to_string_lossy(), runs]))
+    let mut command = run::command(python, &[&format!("interop/{script}"), &*run::binary("release").to_string_lossy()]);
+    run::run(command.args(arguments))
 }

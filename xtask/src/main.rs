@@ -30,6 +30,7 @@ cargo xtask <task>
                    soak fuzz --target <target> --replay <file>
   figures [runs]   measure a release build beside msal and pypsrp (default 20 runs a row)
   peers [rounds]   measure CLIXML beside psrp-rs, roxmltree and quick-xml (default 7 rounds)
+  peers large      measure a release build reading 100,000 mailboxes beside pypsrp, and idle sessions
 ";
 
 fn main() -> ExitCode {
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
         Some("tiers") => tiers::run().and_then(|()| threats::run()),
         Some("soak") if rest.first().is_some_and(|what| what == "fuzz") => fuzz::soak(rest.get(1..).unwrap_or_default()),
         Some("soak") => test::soak(rest.first().map_or("500", String::as_str)),
-        Some("figures") => interop::figures(rest.first().map_or("20", String::as_str)),
+        Some("figures") => interop::measure("figures.py", rest),
+        Some("peers") if rest.first().is_some_and(|what| what == "large") => interop::measure("large.py", rest.get(1..).unwrap_or_default()),
         Some("peers") => {
             let rounds = rest.first().map_or("7", String::as_str);
             run::run(&mut run::cargo(&["run", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml", "--", rounds]))

@@ -5,6 +5,9 @@ use uuid::Uuid;
 use crate::parameter::{self, ParameterError};
 use crate::{BodyError, PAGE_SIZE, bounded};
 
+/// Version of the module that is asked for: any that there was will do, the key is the same.
+const MODULE_VERSION: &str = "3.7.0";
+
 /// One `InvokeCommand` call as a client sends it. Pages and retries repeat the same body and the same
 /// `client_request_id`; the bearer token is added by whoever sends it.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +39,13 @@ impl InvokeRequest {
     #[must_use]
     pub fn url(base: &str, tenant: &str) -> String {
         format!("{base}/adminapi/beta/{tenant}/InvokeCommand")
+    }
+
+    /// Where the service's public key for secrets is: `{base}/adminapi/v1.0/{tenant}/EXOModuleFile`; `base` without a trailing
+    /// slash. See [`public_key`](crate::public_key).
+    #[must_use]
+    pub fn module_file_url(base: &str, tenant: &str) -> String {
+        format!("{base}/adminapi/v1.0/{tenant}/EXOModuleFile?Version={MODULE_VERSION}")
     }
 
     /// The request body.

@@ -17,6 +17,7 @@ pub mod issue;
 mod json;
 mod jwt;
 mod key;
+pub mod parameter_key;
 mod pbe;
 pub mod pem;
 pub mod pfx;

@@ -184,6 +184,10 @@ fn bind_command(cmdlet: &Arc<Cmdlet>, command: &Command, piped: bool) -> Result<
         };
         binder.bind(parameter, value)?;
     }
+    // Names that no set has together are wrong whatever else was given.
+    if binder.valid.is_empty() && !binder.sets.is_empty() {
+        return Err(refusal::ambiguous_set(cmdlet).into());
+    }
     for value in nameless {
         let parameter = binder.next_position().ok_or_else(|| refusal::positional_parameter_not_found(cmdlet, value))?;
         binder.bind(parameter, value)?;

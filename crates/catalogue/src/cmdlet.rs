@@ -43,6 +43,8 @@ pub enum ParameterKind {
     Credential,
     /// A hashtable.
     Hashtable,
+    /// `System.Management.Automation.PSObject`: every object as it is.
+    Object,
     /// Anything: the cmdlet converts it itself (Exchange's own parameter types).
     #[default]
     Any,

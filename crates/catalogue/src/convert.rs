@@ -42,6 +42,7 @@ const BOOLEAN_REASON: &str = "Boolean parameters accept only Boolean values and 
 /// [`ConvertError`] when the value has no meaning for the kind.
 pub fn convert(value: &Value, kind: ParameterKind) -> Result<Value, ConvertError> {
     match kind {
+        ParameterKind::Object => Ok(value.clone()),
         ParameterKind::Any => Ok(literal(value).clone()),
         ParameterKind::Switch if value.is_null() => Ok(Value::Bool(true)),
         ParameterKind::Switch => boolean(value, "System.Management.Automation.SwitchParameter"),

@@ -177,6 +177,7 @@ fn kind_of(letter: Option<char>) -> (ParameterKind, &'static str) {
         Some('x') => (ParameterKind::SecureString, "SecureString"),
         Some('c') => (ParameterKind::Credential, "PSCredential"),
         Some('h') => (ParameterKind::Hashtable, "Hashtable"),
+        Some('o') => (ParameterKind::Object, "PSObject"),
         _ => (ParameterKind::Any, "Object"),
     }
 }

@@ -19,6 +19,8 @@ use crate::{asked_to_stop, io_reason, note, print, tell};
 
 /// What `--noun` takes.
 const NOUN_HINT: &str = "--noun takes what stands behind Get- in the cmdlet that was exported, such as Mailbox";
+/// What a database says of a disk without room.
+const DISK_FULL: &str = "disk is full";
 /// How long `down` waits for the lab to drain.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long a large organisation may take to be filled anew.
@@ -91,8 +93,16 @@ impl Found {
                 format!("the lab at {} does not accept the key in {}", self.endpoint.authority, self.data()),
             )
             .hint("another lab listens there now: look for its data folder")),
-            (status, _) => Err(Failure::new(Exit::Unexpected, format!("the lab at {} answered HTTP {status}", self.endpoint.authority))
-                .hint("is it of the same version as this program?")),
+            (status, body) => {
+                let text = |key: &str| body.pointer(key).and_then(Json::as_str).map(printable);
+                let Some(why) = text("/error/message") else {
+                    let failure = Failure::new(Exit::Unexpected, format!("the lab at {} answered HTTP {status}", self.endpoint.authority));
+                    return Err(failure.hint("is it of the same version as this program?"));
+                };
+                let hint = if why.contains(DISK_FULL) { "make room on the disk of its data folder" } else { "the lab's log says more" };
+                let failure = Failure::new(Exit::Unexpected, format!("the lab at {} refused: {why}", self.endpoint.authority));
+                Err(Failure { code: text("/error/code").unwrap_or_default().to_string(), ..failure }.hint(hint))
+            }
         }
     }
 

@@ -24,6 +24,7 @@ mod query;
 mod quickstart;
 mod rest;
 mod run;
+mod secret_argument;
 mod session;
 mod status;
 mod suggest;

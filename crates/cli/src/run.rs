@@ -20,7 +20,7 @@ use crate::profile::{self, Profile};
 use crate::progress::Progress;
 use crate::query::{Found, Query};
 use crate::session::Session;
-use crate::{asked_to_stop, host, output_failure, params, suggest, tell, words};
+use crate::{asked_to_stop, host, output_failure, params, secret_argument, suggest, tell, words};
 
 /// How long closing may take when nobody reads any more.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -37,6 +37,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     if let Some(params) = &line.params {
         command.arguments.extend(params::arguments(params)?);
     }
+    secret_argument::resolve(&mut command)?;
     let sent = Sent::of(&line.cmdlet, &command.arguments);
     let query = line.query.as_deref().map(Query::new).transpose()?;
     let bound = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).map_err(|e| sent.failure(&e.record))?;

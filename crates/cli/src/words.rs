@@ -37,8 +37,12 @@ pub(crate) fn command(cmdlet: &str, words: Vec<String>) -> Result<Command, Failu
                         .hint(format!("write -{name}:true or -{name}:false, or quote the word: '-{name}:$false'")));
                 }
                 Some(value) => {
-                    let raw = gather(value.to_owned(), &mut words);
-                    let value = typed(&raw, Some(&name), parameter, true)?;
+                    let secret = parameter.is_some_and(|p| p.is_secret());
+                    let value = match secret {
+                        // Where it is, not what it is: [`crate::secret_argument`] gets it.
+                        true => Value::from(value),
+                        false => typed(&gather(value.to_owned(), &mut words), Some(&name), parameter, true)?,
+                    };
                     command.arguments.push(Argument { name: Some(name), value: Some(value), glued: true });
                     waiting = None;
                 }
@@ -59,6 +63,10 @@ pub(crate) fn command(cmdlet: &str, words: Vec<String>) -> Result<Command, Failu
             }
             _ => None,
         };
+        if parameter.is_some_and(|p| p.is_secret()) {
+            command.arguments.push(Argument { name: None, value: Some(word.into()), glued: false });
+            continue;
+        }
         let mut raw = gather(word, &mut words);
         if takes_list(parameter) {
             // `a, b` and `a ,b` are one list.

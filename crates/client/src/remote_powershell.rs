@@ -145,7 +145,16 @@ impl RemotePowerShellConnection {
 
     fn spawn(&self, shell: Uuid, session: ClientSession, finding: Option<oneshot::Sender<Result<driver::Found, Fault>>>) -> Task {
         let (orders, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(driver::drive(self.0.exchanger.clone(), session, receiver, finding));
+        let (driven, connection) = (driver::drive(self.0.exchanger.clone(), session, receiver, finding), Arc::downgrade(&self.0));
+        tokio::spawn(async move {
+            // The session ended meanwhile: another one is opened for them.
+            for started in driven.await {
+                match connection.upgrade() {
+                    Some(inner) => Self(inner).order(Order::Start(started)),
+                    None => started.end(Fault::new(FaultKind::Unreachable, "the remote PowerShell session ended")).await,
+                }
+            }
+        });
         Task { orders, shell }
     }
 

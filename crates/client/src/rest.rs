@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exops_adminapi::{ApiError, InvokeRequest, PAGE_SIZE, Page, link, parse_page};
+use exops_auth::parameter_key;
 use exops_catalogue::{Catalogue, is_read};
 use exops_policy::Caller;
 use exops_psobject::{DateTime, ErrorCategory, ErrorRecord, InformationRecord, Limits, Value};
@@ -13,6 +14,7 @@ use exops_runspace::{
 };
 use futures_util::stream;
 use secrecy::ExposeSecret as _;
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::arguments::{self, MORE_RESULTS, ResultSize};
@@ -45,13 +47,16 @@ struct Inner {
     cookies: Cookies,
     connection_id: Uuid,
     closed: StopToken,
+    /// The service's public key for secrets in parameters, once one was needed.
+    public_key: OnceCell<String>,
 }
 
 impl RestConnection {
     /// A connection; nothing is sent before the first cmdlet.
     #[must_use]
     pub fn new(http: Http, tokens: TokenSource) -> Self {
-        Self(Arc::new(Inner { http, tokens, cookies: Cookies::default(), connection_id: Uuid::new_v4(), closed: StopToken::new() }))
+        let (cookies, connection_id, closed) = (Cookies::default(), Uuid::new_v4(), StopToken::new());
+        Self(Arc::new(Inner { http, tokens, cookies, connection_id, closed, public_key: OnceCell::new() }))
     }
 
     /// The id under which the far end logs this connection.
@@ -88,6 +93,8 @@ struct Run {
     connection: Arc<Inner>,
     request: InvokeRequest,
     body: Vec<u8>,
+    /// Parameters hold secrets that are not sealed yet: there is no body before.
+    seals: bool,
     is_read: bool,
     what_if: bool,
     result_size: ResultSize,
@@ -132,21 +139,14 @@ impl Run {
             connection_id: connection.connection_id,
             application: "exops".to_owned(),
         };
-        let body = request.body().map_err(|e| {
-            let mut record = ErrorRecord::new(
-                "System.Management.Automation.ParameterBindingException",
-                e.to_string(),
-                ErrorCategory::InvalidArgument,
-                "",
-            );
-            record.activity = request.cmdlet.as_str().into();
-            Ended::Refused(Box::new(record))
-        })?;
+        let seals = request.parameters.iter().any(|(_, value)| value.has_secret());
+        let body = if seals { Vec::new() } else { body(&request)? };
         Ok(Self {
             is_read: is_read(&request.cmdlet) || what_if,
             connection,
             request,
             body,
+            seals,
             what_if,
             result_size,
             received: 0,
@@ -266,6 +266,9 @@ impl Run {
         let mut renewed = false;
         let tenant = connection.tokens.endpoint().tenant_id.unwrap_or(token.claims().tenant_id);
         self.request.anchor = InvokeRequest::system_mailbox_anchor(tenant);
+        if std::mem::take(&mut self.seals) {
+            self.seal(&token, tenant).await?;
+        }
         let url = url.unwrap_or_else(|| InvokeRequest::url(&connection.tokens.endpoint().admin_api, &tenant.to_string()));
         let stop = self.stop.clone();
         loop {
@@ -299,6 +302,21 @@ impl Run {
             }
             token = connection.tokens.token().await?;
         }
+    }
+
+    /// Seals the secrets among the parameters with the service's public key.
+    async fn seal(&mut self, token: &Token, tenant: Uuid) -> Result<(), Ended> {
+        let connection = self.connection.clone();
+        let key = connection.public_key.get_or_try_init(|| connection.fetch_public_key(token, tenant)).await?;
+        for (name, value) in &mut self.request.parameters {
+            let sealed = exops_adminapi::sealed(value, |secret| parameter_key::seal(key, secret));
+            let sealed = sealed.map_err(|e| Ended::from(protocol(format!("-{name} was not sent: {e}"))))?;
+            if let Some(sealed) = sealed {
+                *value = sealed;
+            }
+        }
+        self.body = body(&self.request)?;
+        Ok(())
     }
 
     async fn exchange(&self, connection: &Inner, url: &str, token: &Token) -> Result<Answer, Lost> {
@@ -399,6 +417,40 @@ impl Run {
                 fault(FaultKind::Protocol, format!("{} did not answer as an admin API does: {}", place(url), record.message))
                     .with_hint("check --endpoint"),
             ),
+        })
+    }
+}
+
+/// The body of a call; a value that has no encoding is told as one that does not bind.
+fn body(request: &InvokeRequest) -> Result<Vec<u8>, Ended> {
+    request.body().map_err(|e| {
+        let mut record =
+            ErrorRecord::new("System.Management.Automation.ParameterBindingException", e.to_string(), ErrorCategory::InvalidArgument, "");
+        record.activity = request.cmdlet.as_str().into();
+        Ended::Refused(Box::new(record))
+    })
+}
+
+impl Inner {
+    /// The service's public key for secrets in parameters.
+    async fn fetch_public_key(&self, token: &Token, tenant: Uuid) -> Result<String, Ended> {
+        let url = InvokeRequest::module_file_url(&self.tokens.endpoint().admin_api, &tenant.to_string());
+        let mut headers = vec![
+            ("Accept", "application/json".to_owned()),
+            ("X-AnchorMailbox", InvokeRequest::system_mailbox_anchor(tenant)),
+            // The file holds the functions that are asked for, and the key in any case.
+            ("CommandName", "Get-AcceptedDomain".to_owned()),
+            ("SkipLoadingFormatData", "true".to_owned()),
+        ];
+        self.cookies.add_to(&mut headers);
+        let bearer = token.bearer();
+        let authorization = Some(bearer.expose_secret());
+        let request = Request { method: http::Method::GET, url: &url, headers, authorization, body: Vec::new(), timeout: LONGEST_CMDLET };
+        let answer = self.http.send(request).await.map_err(|lost| Ended::from(lost.fault))?;
+        let key = exops_adminapi::public_key(&answer.body, &Limits::default()).filter(|_| answer.status == 200);
+        key.ok_or_else(|| {
+            let text = format!("{} gives no public key for the secret, which was not sent (HTTP {})", place(&url), answer.status);
+            protocol(text).with_code("NoPublicKey").with_hint("send it over remote PowerShell, with --transport rps").into()
         })
     }
 }

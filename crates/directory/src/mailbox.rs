@@ -1,9 +1,10 @@
-//! `New-Mailbox` for mailboxes that nobody signs in to, and `Remove-Mailbox`.
+//! `New-Mailbox` and `Remove-Mailbox`.
 
 use exops_audit::Ending;
 use exops_psobject::Value;
 use exops_runspace::Ended;
 use exops_store::{Change, Fate, Object, Rework, StoreError};
+use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
@@ -18,8 +19,11 @@ use crate::values::is_smtp_address;
 use crate::{FOREST, Run};
 
 /// Parameters of `New-Mailbox`.
-pub(crate) const NEW: [&str; 15] = [
+pub(crate) const NEW: [&str; 18] = [
     "Name",
+    "MicrosoftOnlineServicesID",
+    "Password",
+    "ResetPasswordOnNextLogon",
     "Shared",
     "Room",
     "Equipment",
@@ -44,6 +48,9 @@ const KINDS: [&str; 3] = ["Shared", "Room", "Equipment"];
 const TEXTS: [&str; 6] = ["DisplayName", "FirstName", "LastName", "Initials", "Office", "Phone"];
 /// Longest name and alias.
 pub(crate) const NAME_CHARS: usize = 64;
+/// Lengths of a password, and how many of the four kinds of characters it has.
+const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=256;
+const PASSWORD_KINDS: usize = 3;
 const GIB: u64 = 1 << 30;
 const ADMINISTRATIVE_GROUP: &str = "/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)";
 
@@ -146,14 +153,17 @@ impl Run {
         let invalid = |text: String| Ended::Failed(self.origin().validation(text));
         let name = self.said("Name").unwrap_or_default();
         check_name(&name).map_err(invalid)?;
-        let alias = self.said("Alias").unwrap_or_else(|| alias_of(&name));
+        // Somebody who signs in is named by that.
+        let sign_in = self.said("MicrosoftOnlineServicesID");
+        let local = sign_in.as_deref().and_then(|id| id.rsplit_once('@')).map(|(local, _)| local);
+        let alias = self.said("Alias").unwrap_or_else(|| alias_of(local.unwrap_or(&name)));
         if alias.chars().count() > NAME_CHARS || !is_alias(&alias) {
             return Err(invalid(format!("The alias \"{alias}\" is not valid. Give one of letters, digits and inner dots with -Alias.")));
         }
         let domains = self.domains().await?;
         let default = domains.iter().find(|d| d.default).map(|d| d.name.clone()).unwrap_or_default();
         let own = format!("{alias}@{default}");
-        let primary = self.said("PrimarySmtpAddress").unwrap_or_else(|| own.clone());
+        let primary = self.said("PrimarySmtpAddress").or(sign_in).unwrap_or_else(|| own.clone());
         let domain = primary.rsplit_once('@').map(|(_, domain)| domain.to_lowercase()).unwrap_or_default();
         if !is_smtp_address(&primary) {
             let reason = "It must be an SMTP address such as desk@contoso.com.";
@@ -177,18 +187,30 @@ impl Run {
     /// The new mailbox, with everything that was not said filled in.
     async fn draft(&self, mailbox: &'static Noun) -> Flow<Entity> {
         let kind = KINDS.into_iter().find(|kind| self.command.flag(kind));
-        let Some(variant) = mailbox.variants.iter().find(|v| Some(&*v.value) == kind) else {
-            let text = "Only mailboxes with -Shared, -Room or -Equipment are made here. Nothing was carried out.".to_owned();
-            return Err(Ended::Failed(self.origin().not_supported(text)));
+        let sign_in = self.said("MicrosoftOnlineServicesID");
+        let variant = match (kind, &sign_in) {
+            (Some(kind), None) => mailbox.variants.iter().find(|v| *v.value == *kind),
+            (None, Some(_)) => None,
+            _ => {
+                let text =
+                    "A mailbox has either -MicrosoftOnlineServicesID and -Password, or one of -Shared, -Room and -Equipment. Nothing \
+                            was carried out."
+                        .to_owned();
+                return Err(Ended::Failed(self.origin().not_supported(text)));
+            }
         };
         let Named { name, alias, primary, addresses, own } = self.named().await?;
+        let user = match sign_in {
+            Some(id) => self.sign_in(id, &name).await?,
+            None => own,
+        };
         let (id, exchange, external) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
         let simple = exchange.simple().to_string();
         let now = seconds(self.origin().time);
         let mut entity = Entity { id, noun: mailbox, values: Map::new() };
         let values = json!({
             "Name": name, "DisplayName": name, "Alias": alias, "Guid": id, "ExchangeGuid": exchange, "ExternalDirectoryObjectId": external,
-            "PrimarySmtpAddress": primary, "EmailAddresses": addresses, "UserPrincipalName": own,
+            "PrimarySmtpAddress": primary, "EmailAddresses": addresses, "UserPrincipalName": user,
             "DistinguishedName": distinguished_name(&name, self.organization().name()),
             "LegacyExchangeDN": legacy_dn(id, &alias),
             "ServerLegacyDN": format!("{ADMINISTRATIVE_GROUP}/cn=Configuration/cn=Servers/cn=eurpr00mb0001"),
@@ -200,7 +222,7 @@ impl Run {
         if let Json::Object(values) = values {
             entity.values = values;
         }
-        for (name, value) in &variant.sets {
+        for (name, value) in variant.iter().flat_map(|variant| &variant.sets) {
             put(&mut entity, name, Some(value.clone()).filter(|v| !v.is_null()));
         }
         for parameter in TEXTS.into_iter().filter(|p| self.said(p).is_some()) {
@@ -210,6 +232,33 @@ impl Run {
             self.fill(&mut entity, mailbox.property("ResourceCapacity"), "ResourceCapacity")?;
         }
         Ok(entity)
+    }
+
+    /// The name with which somebody signs in, and a password for it. The password is looked at and not kept: nobody signs in
+    /// here with one.
+    async fn sign_in(&self, id: String, name: &str) -> Flow<String> {
+        let invalid = |text: &str| Ended::Failed(self.origin().validation(text.to_owned()));
+        let parameter = "MicrosoftOnlineServicesID";
+        if !is_smtp_address(&id) {
+            let reason = "It must be a user name with a domain such as jo@contoso.com.";
+            return Err(Ended::Failed(self.origin().conversion(parameter, &id, "Microsoft.Exchange.Data.WindowsLiveId", reason)));
+        }
+        let domain = id.rsplit_once('@').map(|(_, domain)| domain.to_lowercase()).unwrap_or_default();
+        if !self.domains().await?.iter().any(|d| d.name == domain) {
+            return Err(Ended::Failed(self.origin().foreign_domain(&domain, &id, name)));
+        }
+        let password = match self.command.argument("Password") {
+            Some(Value::SecureString(secret)) => secret.secret().map(|secret| strength(secret.expose_secret())),
+            _ => return Err(invalid("A mailbox with -MicrosoftOnlineServicesID needs a -Password.")),
+        };
+        match password {
+            Some((length, kinds)) if PASSWORD_CHARS.contains(&length) && kinds >= PASSWORD_KINDS => Ok(id),
+            Some(_) => Err(invalid(
+                "The password doesn't meet the requirements: 8 to 256 characters of three kinds among capitals, small letters, digits and \
+                 others.",
+            )),
+            None => Err(invalid("The password arrived sealed with a key that this service doesn't have.")),
+        }
     }
 
     /// Puts a parameter's value into the property of its name, by the property's rules where the noun has it.
@@ -225,6 +274,13 @@ impl Run {
         put(entity, parameter, json);
         Ok(())
     }
+}
+
+/// Characters of a password, and of how many kinds they are.
+fn strength(password: &str) -> (usize, usize) {
+    let kinds: [fn(char) -> bool; 4] =
+        [char::is_uppercase, char::is_lowercase, char::is_numeric, |c| !c.is_uppercase() && !c.is_lowercase() && !c.is_numeric()];
+    (password.chars().count(), kinds.iter().filter(|kind| password.chars().any(**kind)).count())
 }
 
 /// Whether a recipient can have that name, or why not.

@@ -9,9 +9,11 @@
 mod answer;
 mod authenticate;
 mod chain;
+mod connections;
 mod cursor;
 mod display;
 mod listener;
+mod module_file;
 mod powershell;
 mod quota;
 mod rest;
@@ -26,6 +28,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -83,7 +86,7 @@ pub struct GatewayConfig {
     pub mark_lab: bool,
     /// Routes of others, which bound the bodies that they read.
     pub extra_routes: Router,
-    /// What one caller of remote PowerShell may use.
+    /// What one caller of remote PowerShell, and one address, may use.
     pub quotas: Quotas,
     /// The time.
     pub clock: Clock,
@@ -99,6 +102,8 @@ pub struct Gateway {
     powershell: powershell::PowerShell,
     extra_routes: Router,
     mark_lab: bool,
+    connections_per_address: usize,
+    stalled_after: Duration,
     requests: AtomicU64,
     tls: Arc<ServerConfig>,
 }
@@ -122,7 +127,10 @@ impl Gateway {
             store: config.store,
             clock: Arc::clone(&config.clock),
         });
+        let (connections_per_address, stalled_after) = (config.quotas.connections, config.quotas.stalled_after);
         Arc::new(Self {
+            connections_per_address,
+            stalled_after,
             rest: rest::Rest::new(Arc::clone(&authenticator), Arc::clone(&layer), Arc::clone(&config.clock), config.server_name.clone()),
             powershell: powershell::PowerShell::new(Arc::clone(&authenticator), layer, config.clock, config.server_name, config.quotas),
             runspace: config.runspace,
@@ -196,7 +204,7 @@ impl Gateway {
 
     /// Frees what is past its time: page cursors and idle sessions. Runs until it is dropped.
     async fn reap(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Gateway;
+use crate::connections::{Addresses, Impatient};
 
 /// A peer that has not finished its handshake by then is dropped.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -61,6 +62,7 @@ impl Gateway {
         let graceful = GracefulShutdown::new();
         let (closing, _) = watch::channel(());
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let addresses = Arc::new(Addresses::default());
         let mut connections = JoinSet::new();
         let reaper = AbortOnDrop(tokio::spawn(Arc::clone(&self).reap()));
         tokio::pin!(shutdown);
@@ -82,11 +84,15 @@ impl Gateway {
                     continue;
                 }
             };
+            let Some(counted) = addresses.count(peer.ip(), self.connections_per_address) else {
+                tracing::debug!(%peer, "the address has too many connections");
+                continue;
+            };
             let (gateway, acceptor, watcher, mut closed) = (Arc::clone(&self), acceptor.clone(), graceful.watcher(), closing.subscribe());
             // The handshake is part of the connection's own task: the Unix WSMan client opens several connections and
             // handshakes them one after the other in an order of its own.
             connections.spawn(async move {
-                let _permit = permit;
+                let _held = (permit, counted);
                 let connection = tokio::select! {
                     connection = gateway.connection(acceptor, stream, peer) => connection,
                     _ = closed.changed() => None,
@@ -117,6 +123,7 @@ impl Gateway {
         peer: SocketAddr,
     ) -> Option<impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + Send> {
         let _ = stream.set_nodelay(true);
+        let stream = Impatient::new(stream, self.stalled_after);
         let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {

@@ -23,6 +23,11 @@ pub struct Quotas {
     pub requests: u32,
     /// Whole seconds in which that many requests are let through.
     pub per: Duration,
+    /// Connections of one address; more are closed at once.
+    pub connections: usize,
+    /// A peer that takes nothing of an answer for so long is cut off. The system tells of progress in steps of some hundred KiB, and
+    /// no client waits longer than minutes for an answer.
+    pub stalled_after: Duration,
     /// After the connection of a shell's last Receive broke, its client is gone when it does not come back within this time.
     pub broken_after: Duration,
 }
@@ -36,6 +41,8 @@ impl Default for Quotas {
             runspaces: 5,
             requests: 5_000,
             per: Duration::from_secs(10),
+            connections: 2_048,
+            stalled_after: Duration::from_secs(300),
             broken_after: Duration::from_secs(10),
         }
     }

@@ -16,6 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::cursor::{Cursor, Cursors, Made, Shape};
+use crate::module_file::ModuleFile;
 use crate::session::{Call, SessionLayer};
 use crate::{Authenticator, Clock, Scheme, answer};
 
@@ -34,6 +35,7 @@ pub(crate) struct Rest {
     authenticator: Arc<Authenticator>,
     layer: Arc<SessionLayer>,
     cursors: Cursors,
+    module_file: ModuleFile,
     clock: Clock,
     server_name: String,
 }
@@ -43,11 +45,12 @@ enum Operation {
     Invoke,
     Banner,
     State,
+    ModuleFile,
 }
 
 impl Rest {
     pub(crate) fn new(authenticator: Arc<Authenticator>, layer: Arc<SessionLayer>, clock: Clock, server_name: String) -> Self {
-        Self { authenticator, layer, cursors: Cursors::default(), clock, server_name }
+        Self { authenticator, layer, cursors: Cursors::default(), module_file: ModuleFile::default(), clock, server_name }
     }
 
     /// Whether a path is this front end's: everything below `/adminapi`, in any case.
@@ -93,10 +96,16 @@ impl Rest {
             (name, None) if name.eq_ignore_ascii_case("InvokeCommand") => Operation::Invoke,
             (name, None) if starts_with(name, "EXOBanner(") => Operation::Banner,
             (name, None) if starts_with(name, "basicinfo(") => Operation::State,
+            (name, None) if name.eq_ignore_ascii_case("EXOModuleFile") => Operation::ModuleFile,
             _ => return answer::error(404, "NotFound", &format!("there is no resource '{path}' here")),
         };
         match operation {
             Operation::Banner => properties(json!({"sessionType": "AutogenSession", "moduleBannerContent": ""})),
+            Operation::ModuleFile if parts.method != Method::GET => method_not_allowed("GET"),
+            Operation::ModuleFile => match self.module_file.answer() {
+                Some(answer) => properties(answer),
+                None => answer::error(500, "InternalServerError", "there is no key for secrets in parameters"),
+            },
             Operation::State => properties(json!({"value": "Running"})),
             // Measured on the real service: the cmdlet operation exists in 'beta' only.
             Operation::Invoke if !version.eq_ignore_ascii_case("beta") => method_not_allowed(""),
@@ -141,6 +150,17 @@ impl Rest {
             return answer::error(400, "BadRequest", "X-ResponseFormat is 'json' or 'clixml'");
         };
         let mut parameters = invoke.parameters;
+        let secret = match self.layer.secret_parameters(&caller, &invoke.cmdlet).await {
+            Ok(secret) => secret,
+            Err(fault) => return fault_response(&fault),
+        };
+        for (name, value) in &mut parameters {
+            // One that is not sealed with this key is refused where parameters are bound.
+            let credential = secret.iter().find(|(s, _)| s.eq_ignore_ascii_case(name)).map(|(_, credential)| *credential);
+            if let Some(opened) = credential.and_then(|credential| self.module_file.open(value, credential)) {
+                *value = opened;
+            }
+        }
         // The module sends preferences as headers; a parameter of the body wins.
         for preference in PREFERENCES {
             let value = text(headers, preference).filter(|value| !value.trim().is_empty());

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use exops_audit::{Actor, Ending, Intent, IntentId, Outcome, Parameter};
 use exops_catalogue::{
-    BoundCommand, BoundPipeline, Catalogue, Command, ConfirmImpact, LocalStage, Pipeline, Stage, UnknownNames, bind, bind_session, is_read,
+    BoundCommand, BoundPipeline, Catalogue, Command, ConfirmImpact, LocalStage, ParameterKind, Pipeline, Stage, UnknownNames, bind,
+    bind_session, is_read,
 };
 use exops_policy::{Caller, Decision, Denial, Permit, Principal, Request, Rights, RoleModel, decide};
 use exops_psobject::{ErrorCategory, ErrorRecord, Value};
@@ -76,6 +77,14 @@ impl SessionLayer {
     pub(crate) async fn has_result_size(&self, caller: &Caller, cmdlet: &str) -> Result<bool, Fault> {
         let whole = self.runspace.catalogue(caller).await?;
         Ok(whole.cmdlet(cmdlet).is_none_or(|c| c.parameter("ResultSize").is_some()))
+    }
+
+    /// The parameters of a cmdlet that hold a secret; `true` for those that are a credential.
+    pub(crate) async fn secret_parameters(&self, caller: &Caller, cmdlet: &str) -> Result<Vec<(Arc<str>, bool)>, Fault> {
+        let whole = self.runspace.catalogue(caller).await?;
+        let parameters = whole.cmdlet(cmdlet).map(|c| c.parameters.clone()).unwrap_or_default();
+        let secret = parameters.iter().filter(|p| p.is_secret());
+        Ok(secret.map(|p| (Arc::clone(&p.name), p.kind == ParameterKind::Credential)).collect())
     }
 
     /// Runs a pipeline. Whatever is wrong with it comes as the stream's end.

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+const DISK_FULL: &str = "make room on that disk, or choose a folder on another one with --data";
+
 /// Why a lab does not start or is not found.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -87,10 +89,9 @@ impl LabError {
             Self::NotRunning { .. } => "start one with `exops lab up`, or name its folder with --data",
             Self::OtherOrganization { .. } => "leave out --organization, --tenant-id and --seed, or use another folder with --data",
             Self::BadValue { .. } => "correct the value",
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => DISK_FULL,
             Self::File { .. } => "check that the folder exists and that you may write there, or choose another with --data",
-            Self::Part { reason, .. } if reason.contains("disk is full") || reason.contains("No space left") => {
-                "make room on that disk, or choose a folder on another one with --data"
-            }
+            Self::Part { reason, .. } if reason.contains("disk is full") || reason.contains("No space left") => DISK_FULL,
             Self::Part { .. } => "the data folder may be damaged; a lab on another folder (--data) shows whether it is",
         }
     }

@@ -134,7 +134,8 @@ impl DateTime {
         let (year, month, day) = date_from_year_one(seconds / 86_400);
         let rest = seconds % 86_400;
         let mut digits = *b"0000-00-00T00:00:00.0000000";
-        let fields = [(4, year), (7, month), (10, day), (13, rest / 3600), (16, rest / 60 % 60), (19, rest % 60), (27, self.ticks % SECOND)];
+        let fields =
+            [(4, year), (7, month), (10, day), (13, rest / 3600), (16, rest / 60 % 60), (19, rest % 60), (27, self.ticks % SECOND)];
         for (end, mut number) in fields {
             for digit in digits[..end].iter_mut().rev().take_while(|digit| **digit == b'0') {
                 *digit += u8::try_from(number % 10).unwrap_or(0);

@@ -137,7 +137,7 @@ fn to_json(value: &Value, top: bool, annotate: bool, named: bool, depth: usize) 
             Json::Object(map)
         }
         Shape::Properties(object) => {
-            let mut map = Map::new();
+            let mut map = Map::with_capacity(object.adapted.len() + object.extended.len());
             for (name, value) in object.properties() {
                 insert(&mut map, name, value, annotate, depth);
             }
@@ -151,7 +151,7 @@ fn insert(map: &mut Map<String, Json>, name: &str, value: &Value, annotate: bool
         return;
     }
     let key = |suffix: &str| format!("{name}{suffix}");
-    if map.contains_key(name) {
+    if annotate && map.contains_key(name) {
         // A note hides a property of the same name; so must its annotations.
         map.shift_remove(&key("@data.type"));
         map.shift_remove(&key(OWN_TYPE));

@@ -54,7 +54,9 @@ impl From<StoreError> for GraphError {
             return Self::bad(format!("Another {what} with the same key value already exists."));
         }
         tracing::error!(%error, "a Graph call failed inside the authority");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "The service could not complete the request.")
+        // The set-up token is the lab owner's: the reason is for whoever can make room on the disk.
+        let text = format!("The service could not complete the request: {error}.");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", text)
     }
 }
 

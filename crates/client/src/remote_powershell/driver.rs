@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::WAITING_RECORDS;
 use super::exchange::{Exchanged, Exchanger};
 use super::keys::{KEY_TIMEOUT, Keys};
-use super::outcome::{lost, was_not_begun};
+use super::outcome::{lost, session_fault, was_not_begun};
 use super::prompts::{ask, line, nobody};
 use crate::http::{CONNECTION_LOST, CONNECTION_REFUSED, Lost, NO_ROUTE, TIMEOUT};
 use crate::rest::LONGEST_WAIT;
@@ -73,6 +73,11 @@ impl Started {
             deadline: None,
             steps,
         }
+    }
+
+    /// Tells its consumer that it was not begun.
+    pub(super) async fn end(self, fault: Fault) {
+        let _ = self.steps.send(Step::Ended(Ended::Unreachable(fault))).await;
     }
 
     fn holds_secret(&self) -> bool {
@@ -136,12 +141,13 @@ struct Driver {
 }
 
 /// Drives one session until it is closed, broken or left. `finding` is told the pipelines of one that somebody else opened.
+/// Gives what came too late for it and was not closed with it: another session can run that.
 pub(super) async fn drive(
     exchanger: Exchanger,
     session: ClientSession,
     mut orders: mpsc::UnboundedReceiver<Order>,
     finding: Option<oneshot::Sender<Result<Found, Fault>>>,
-) {
+) -> Vec<Box<Started>> {
     // The pool is opened by the first pipeline, or connected to at once.
     let mut begun = finding.is_some();
     let mut driver = Driver {
@@ -203,12 +209,16 @@ pub(super) async fn drive(
         }
     }
     driver.keys.abandon();
-    // Orders that came too late: their consumers learn that it is over.
     orders.close();
+    let mut late = Vec::new();
     while let Ok(order) = orders.try_recv() {
         if let Order::Start(started) = order {
-            let fault = Fault::new(FaultKind::Unreachable, "the remote PowerShell session was closed").with_hint("try again");
-            let _ = started.steps.send(Step::Ended(Ended::Unreachable(fault))).await;
+            late.push(started);
+        }
+    }
+    if driver.closing.is_some() {
+        for started in late.drain(..) {
+            started.end(Fault::new(FaultKind::Unreachable, "the remote PowerShell session was closed").with_hint("try again")).await;
         }
     }
     if let Some(done) = driver.closing {
@@ -224,6 +234,7 @@ pub(super) async fn drive(
     for (steps, fault) in driver.parting {
         let _ = steps.send(Step::Ended(Ended::OutcomeUnknown(fault))).await;
     }
+    late
 }
 
 /// Waits until the consumer of a blocked event has room; `None` when it is gone.
@@ -439,6 +450,9 @@ impl Driver {
             }
             ClientEvent::Broken(error) => {
                 tracing::debug!(%error, "session broken");
+                if let Some(finding) = self.finding.take() {
+                    let _ = finding.send(Err(session_fault(&error, self.last_fault.clone())));
+                }
                 return None;
             }
             ClientEvent::Output { pipeline, value } => (pipeline, Record::Output(value)),

@@ -88,7 +88,7 @@ impl Exchanger {
         let pair = SecretString::from(format!("OAuthUser@{}:{}", token.claims().tenant_id, bearer.expose_secret()));
         let basic = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
         // What wants compression asks for it inside the protocol.
-        let mut headers = vec![("Content-Type", CONTENT_TYPE.to_owned()), ("Accept-Encoding", "identity".to_owned())];
+        let mut headers = vec![("Content-Type", CONTENT_TYPE.to_owned())];
         self.0.cookies.add_to(&mut headers);
         let request = Request {
             method: http::Method::POST,

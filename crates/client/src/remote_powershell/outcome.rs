@@ -27,7 +27,13 @@ pub(super) fn lost(cmdlet: &str, error: &ClientError, last: Option<Fault>) -> En
         }
         _ => false,
     };
-    let fault = match (error, last) {
+    let fault = session_fault(error, last);
+    if not_begun || is_read(cmdlet) { fault.into() } else { Ended::OutcomeUnknown(outcome_unknown(cmdlet, &fault.message)) }
+}
+
+/// What the failure of a session means to a person; `last` is what the last exchange was told.
+pub(super) fn session_fault(error: &ClientError, last: Option<Fault>) -> Fault {
+    match (error, last) {
         (ClientError::Http { .. } | ClientError::Lost { .. } | ClientError::Redirected { .. }, Some(last)) => last,
         (ClientError::Fault { fault, .. }, Some(last)) if is_overload(fault) && matches!(last.kind, FaultKind::Throttled(_)) => last,
         (ClientError::Fault { fault, .. }, _) => {
@@ -35,8 +41,7 @@ pub(super) fn lost(cmdlet: &str, error: &ClientError, last: Option<Fault>) -> En
             Fault::new(kind, error.to_string()).with_code(fault.code.to_string())
         }
         _ => Fault::new(FaultKind::Unreachable, error.to_string()).with_hint("try again"),
-    };
-    if not_begun || is_read(cmdlet) { fault.into() } else { Ended::OutcomeUnknown(outcome_unknown(cmdlet, &fault.message)) }
+    }
 }
 
 /// The far end was too busy, and the callers do not wait longer.

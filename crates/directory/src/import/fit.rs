@@ -85,8 +85,7 @@ impl Fit {
                 Err(Problem::Bad(reason)) => return Err(format!("{} \"{}\": {reason}", property.name, shown(value))),
                 Err(Problem::Lost) => {
                     let instead = if row { "Export-Csv writes no lists: Export-Clixml does" } else { "ConvertTo-Json -Depth 5" };
-                    let text = "is only a type's name, because the export cut it off; its default is taken";
-                    warnings.push(format!("{} {text} ({instead})", property.name));
+                    warnings.push(format!("{} lost its value in the export; its default is taken ({instead})", property.name));
                 }
                 Err(Problem::Unknown) => {
                     let text = "is not among the values that are known here; its default is taken";
@@ -280,6 +279,9 @@ fn stored(property: &Property, kind: &Type, value: &Value) -> Result<Json, Probl
     if value.is_null() {
         return Ok(Json::Null);
     }
+    if let (Some(span), "EnhancedTimeSpan") = (span(value), &*kind.name) {
+        return Ok(span.to_string().into());
+    }
     let text = text(value);
     let text = text.trim();
     if value.as_bool().is_none() && is_cut(text) {
@@ -320,8 +322,8 @@ fn stored(property: &Property, kind: &Type, value: &Value) -> Result<Json, Probl
                 addresses::read(text).map(Json::from).map_err(|_| Problem::Bad("it is no address such as smtp:ann@contoso.com"))
             }
             "EnhancedTimeSpan" => {
-                let span = if let Value::TimeSpan(span) = value { Some(*span) } else { span(value).or_else(|| TimeSpan::parse(text)) };
-                span.map(|span| span.to_string().into()).ok_or(Problem::Bad("it is no time span such as 14.00:00:00"))
+                let span = TimeSpan::parse(text).ok_or(Problem::Bad("it is no time span such as 14.00:00:00"))?;
+                Ok(span.to_string().into())
             }
             _ => Ok(text.into()),
         },
@@ -405,6 +407,8 @@ fn text(value: &Value) -> Cow<'_, str> {
     let inner = |name: &&str| object.properties().find(|(n, v)| ***n == **name && !v.is_null()).or(None);
     match TEXTS.iter().find_map(inner).map(|(_, value)| value).or_else(|| object.property("value")) {
         Some(inner) if inner.as_list().is_none() => text(inner),
+        // Below its depth a conversion leaves nothing of some types.
+        None if object.properties().next().is_none() && object.primitive().is_none() => Cow::Borrowed("@{}"),
         _ => Cow::Owned(object.display()),
     }
 }
@@ -446,7 +450,10 @@ fn time(value: &Value) -> Option<DateTime> {
     }
 }
 
-/// A time span that became its properties.
+/// A time span: a value, or what became of its properties.
 fn span(value: &Value) -> Option<TimeSpan> {
-    value.as_object()?.property("Ticks").and_then(Value::as_i64).map(TimeSpan)
+    match value {
+        Value::TimeSpan(span) => Some(*span),
+        _ => value.as_object()?.property("Ticks").and_then(Value::as_i64).map(TimeSpan),
+    }
 }

@@ -111,8 +111,9 @@ impl ImportReport {
     fn warn(&mut self, text: String) {
         if let Some(count) = self.warnings.get_mut(&text) {
             *count += 1;
-        } else if self.warnings.len() < LISTED {
-            self.warnings.insert(text, 1);
+        } else {
+            let text = if self.warnings.len() < LISTED { text } else { "there are warnings that are not listed here".to_owned() };
+            *self.warnings.entry(text).or_default() += 1;
         }
     }
 }
@@ -217,8 +218,10 @@ impl Pass {
                     *self.report.objects.entry(fitted.entity.noun.name.to_string()).or_default() += 1;
                     fitted.warnings.into_iter().for_each(|text| self.report.warn(text));
                     for reference in fitted.references {
-                        if self.references.len() < REFERENCES {
+                        if self.references.len() < REFERENCES || self.references.contains(&reference) {
                             self.references.insert(reference);
+                        } else {
+                            self.report.warn(format!("{} names a recipient that was not looked for: there are too many", reference.0));
                         }
                     }
                     self.keep(number, line, &fitted.entity, sender)?;

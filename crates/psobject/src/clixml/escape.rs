@@ -75,15 +75,7 @@ const BLOCK: usize = 32;
 /// U+F000 to U+FFFF, and of everything that is a surrogate pair in UTF-16. Comparisons alone, which the compiler makes
 /// for a block of bytes at once.
 fn is_special(b: u8) -> bool {
-    (b < 0x20)
-        | (b == b'&')
-        | (b == b'<')
-        | (b == b'>')
-        | (b == b'"')
-        | (b == b'_')
-        | (b == 0x7F)
-        | (b == 0xC2)
-        | (b >= 0xEF)
+    (b < 0x20) | (b == b'&') | (b == b'<') | (b == b'>') | (b == b'"') | (b == b'_') | (b == 0x7F) | (b == 0xC2) | (b >= 0xEF)
 }
 
 /// Place of the first special byte, from `at` on.

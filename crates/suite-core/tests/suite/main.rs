@@ -7,6 +7,7 @@ mod clixml;
 mod filter;
 mod fuzz;
 mod json;
+mod policy;
 mod pool_messages;
 mod psrp;
 mod psrp_samples;

@@ -103,9 +103,8 @@ fn shells() {
             ["LOADED", "exops Get-AcceptedD\t"],
             ["omain", "-Ident\t"],
             ["ity", "contoso.com --transp\t"],
-            ["ort", "rp\t"],
-            ["s", "-o json --select Name\n"],
-            ["\"Name\": \"contoso.com\"", "exit\n"]
+            ["ort", "rp\t -o json --select Name\n"],
+            ["{\"Name\":\"contoso.com\"}", "exit\n"]
         ]);
         let Some(seen) = acting(&command, None, &acts) else {
             println!("NOT RUN: pseudo-terminal: python3 is not there");

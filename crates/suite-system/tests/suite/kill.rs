@@ -237,7 +237,7 @@ async fn permissions_survive() {
         }
     }
     // Away again over the other transport, and dead again.
-    run(&rest, &tokens, on("Remove-MailboxPermission").with("ResetDefault", true)).await;
+    run(&rest, &tokens, on("Remove-MailboxPermission").with("ResetDefault", true).with("Confirm", false)).await;
     let remove = on("Remove-RecipientPermission").with("Trustee", user).with("AccessRights", "SendAs").with("Confirm", false);
     run(&powershell, &tokens, remove).await;
     let lab = LabProgram::start_in(lab.kill(), &[]);

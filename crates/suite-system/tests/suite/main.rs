@@ -12,6 +12,7 @@ mod counterparts;
 mod directory;
 mod front;
 mod gateway;
+mod hostile;
 mod import;
 mod keystore;
 mod kill;

@@ -74,6 +74,11 @@ fn a_client_shaped_like_powershell_gets_what_it_reads() {
             json!({"step": name, "state": state, "output": output, "errors": errors, "warnings": warnings, "calls": calls, "same": same});
         assert_eq!(told, &expected, "same: the host is told what the records say");
     }
+    // Recordings 08 and 10: a SecureString under the key that was exchanged, and every fault with what the client reads of it.
+    assert_eq!(step(&steps, "a SecureString"), &json!({"step": "a SecureString", "state": 4, "output": 1, "failed": []}));
+    let foreign = step(&steps, "a SecureString of another key");
+    assert_eq!((&foreign["state"], &foreign["failed"]), (&json!(5), &json!(["SecureStringNotReadable"])));
+    assert_eq!(step(&steps, "faults"), &json!({"step": "faults", "quota": true, "silent": 1, "lost": true, "again": 200}));
     // Each object from the pipe is a command of its own in the trail; what did not bind is none.
     for (parameter, entries) in [("CustomAttribute2", 2), ("CustomAttribute3", 1)] {
         let line = ["run", "Search-AdminAuditLog", "-Cmdlets", "Set-Mailbox", "-Parameters", parameter, "-o", "json"];
@@ -109,7 +114,7 @@ fn odd_framing() {
         ("another type", 415, None),
         ("too large", 413, None),
         ("two lengths", 400, None),
-        ("sixteen bits", 500, Some(xml)),
+        ("sixteen bits", 500, Some(2_150_858_843)),
         ("must be understood", 500, Some(not_understood)),
         ("must be understood 1", 500, Some(not_understood)),
         ("document type", 500, Some(xml)),

@@ -12,7 +12,7 @@ fn conversation() -> Value {
     json!([
         {"step": "client: open", "ours": ["opened"], "theirs": ["SessionCapability", "ApplicationPrivateData", "RunspacePoolState"],
             "state": "Opened", "peer": "2.3", "private": ["ImplicitRemoting", "PSVersionTable"]},
-        {"step": "client: runspaces", "available": [2], "same": [], "more": [false], "fewer at least": [false], "reset": [true]},
+        {"step": "client: runspaces", "available": [2], "same": [], "more": [false], "fewer at least": [true], "reset": [true]},
         {"step": "client: metadata", "names": ["Get-*", "Set-Mailbox"], "types": 10, "count": 1, "name": "Set-Mailbox",
             "parameters": ["Identity", "WhatIf"], "switch": ["WhatIf"], "aliases": ["wi"]},
         {"step": "client: run", "no_input": true, "history": "Get-Mailbox a | Set-Mailbox", "has_ui": true, "output": ["first"], "states": ["Completed"],

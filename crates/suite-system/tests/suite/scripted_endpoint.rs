@@ -118,3 +118,51 @@ fn lzxpress_reads_what_we_compress() {
         assert!(line == expected, "a chunk of {} bytes reads as something else", plain.len());
     }
 }
+
+/// What `interop/counterpart_pypsrp.py` tries against each of the two.
+const THINGS: [&str; 16] = [
+    "open with minimum and maximum of runspaces",
+    "run",
+    "input",
+    "input as it comes",
+    "stop",
+    "stop before the end",
+    "every stream",
+    "host calls",
+    "SecureString",
+    "nested commands",
+    "disconnect and reconnect",
+    "connect from another process",
+    "command metadata",
+    "idle expiry",
+    "quota fault",
+    "small envelopes",
+];
+
+/// Runs the script; each line must be a pass. Answers the names.
+fn passes(command: &mut Command) -> Vec<String> {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let wrong: Vec<&str> = lines.lines().filter(|line| !line.starts_with("pass ")).collect();
+    assert!(wrong.is_empty() && output.status.success(), "{wrong:#?} {}", String::from_utf8_lossy(&output.stderr));
+    lines.lines().map(|line| line.trim_start_matches("pass ").to_owned()).collect()
+}
+
+#[test]
+fn pypsrp_does_all_it_can_here() {
+    let Some(python) = python() else { return };
+    let endpoint = Endpoint::start();
+    let passed = passes(Command::new(python).arg(script("counterpart_pypsrp.py")).arg(&endpoint.ready));
+    assert_eq!(passed, THINGS);
+}
+
+/// What no cmdlet of the lab has is left out there.
+#[test]
+fn pypsrp_does_all_it_can_in_the_lab() {
+    let Some((python, lab, application)) = crate::counterparts::prepared() else { return };
+    let mut command = Command::new(python);
+    command.arg(script("counterpart_pypsrp.py")).arg("--ready").arg(lab.ready_file());
+    let passed = passes(command.args(["--app-id", &application.app_id, "--certificate"]).arg(&application.pem));
+    let absent = ["input as it comes", "stop", "every stream"];
+    assert_eq!(passed, THINGS.into_iter().filter(|thing| !absent.contains(thing)).collect::<Vec<_>>());
+}

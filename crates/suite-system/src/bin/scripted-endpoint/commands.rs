@@ -30,8 +30,8 @@ type Run = fn(Invocation, Out) -> std::pin::Pin<Box<dyn Future<Output = Ended> +
 const COMMANDS: [(&str, &str, Run); 9] = [
     ("Get-Mailbox", "Identity:a@*/0v ResultSize:a", |call, out| Box::pin(get_mailbox(call, out))),
     ("Start-Sleep", "Seconds:i@*/0m", |call, out| Box::pin(start_sleep(call, out))),
-    ("Echo-Input", "InputObject:a@*/v", |call, out| Box::pin(echo_input(call, out))),
-    ("Echo-Value", "Value:a@*/0m#N;C", |call, out| Box::pin(echo_value(call, out))),
+    ("Echo-Input", "InputObject:o@*/v", |call, out| Box::pin(echo_input(call, out))),
+    ("Echo-Value", "Value:o@*/0m#N;C", |call, out| Box::pin(echo_value(call, out))),
     ("Write-Streams", "", |call, out| Box::pin(write_streams(call, out))),
     ("Invoke-HostCall", "", |call, out| Box::pin(invoke_host_call(call, out))),
     ("Get-Secret", "", |call, out| Box::pin(get_secret(call, out))),

@@ -23,6 +23,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+/// Length of a long answer.
+pub(super) const BIG: usize = 32 << 20;
 pub(super) const AUDIENCE: &str = "https://outlook.office365.com";
 const ROLES: &str = "
 directory-role Exchange Administrator = Admins
@@ -56,6 +58,8 @@ impl Runspace for Fragile {
 pub(super) struct Fixture {
     pub(super) base: String,
     pub(super) client: reqwest::Client,
+    /// The certificate of the listener.
+    pub(super) root: rustls_pki_types::CertificateDer<'static>,
     pub(super) key: SigningKey,
     pub(super) store: Store,
     pub(super) runspace: Arc<ScriptedRunspace>,
@@ -172,6 +176,7 @@ impl Fixture {
             mark_lab: true,
             extra_routes: axum::Router::new()
                 .route("/ping", get(async || "pong"))
+                .route("/big", get(async || "x".repeat(BIG)))
                 .route("/panic", get(async || -> &'static str { panic!("this test's route panics on purpose") }))
                 .route(
                     "/slow",
@@ -192,7 +197,19 @@ impl Fixture {
         }));
         let root = reqwest::Certificate::from_pem(certified.cert.pem().as_bytes()).unwrap();
         let client = reqwest::Client::builder().tls_certs_only([root]).gzip(false).no_proxy().build().unwrap();
-        Self { base, client, key, store, runspace, clock, gateway, stop: Some(stop), task, _folder: folder }
+        Self {
+            base,
+            client,
+            root: certified.cert.der().clone(),
+            key,
+            store,
+            runspace,
+            clock,
+            gateway,
+            stop: Some(stop),
+            task,
+            _folder: folder,
+        }
     }
 
     pub(super) fn token_of(

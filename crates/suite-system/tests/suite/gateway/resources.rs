@@ -1,5 +1,7 @@
 //! What callers of remote PowerShell may use at once, and what becomes of what they leave behind.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exops_gateway::Quotas;
@@ -8,7 +10,12 @@ use exops_psrp::{Command, PipelineEnd};
 use exops_remoting::client::ClientEvent;
 use exops_remoting::wsman::{Fault, Limits, ResponseBody, parse_response};
 
-use super::fixture::Fixture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use super::fixture::{BIG, Fixture};
 use super::powershell::{Session, envelope};
 
 /// The fault with which a new shell is refused, if it is.
@@ -102,6 +109,58 @@ async fn commands_of_a_shell_run_as_its_client_asked() {
         assert_eq!(ends, if most == 2 { expected.to_vec() } else { expected.into_iter().rev().collect() });
         session.close().await;
     }
+    fixture.finish().await;
+}
+
+/// H-10: one address holds so many connections and no more; a peer that does not read its answer is cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn h10_connections_of_one_address_and_readers_that_stall() {
+    let quotas = Quotas { connections: 20, stalled_after: Duration::from_millis(500), ..Quotas::default() };
+    let fixture = Fixture::with_quotas(quotas).await;
+    let server: SocketAddr = fixture.base.replace("https://localhost", "127.0.0.1").parse().unwrap();
+    let connect = async |from: &str| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(256 << 10).unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(server).await.unwrap()
+    };
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(connect("127.0.0.1").await);
+    }
+    let mut byte = [0];
+    assert_eq!(connect("127.0.0.1").await.read(&mut byte).await.ok().unwrap_or(0), 0, "closed at once");
+    let mut other = connect("127.0.0.2").await;
+    let read = tokio::time::timeout(Duration::from_millis(300), other.read(&mut byte)).await;
+    assert!(read.is_err(), "another address is served: {read:?}");
+    silent.clear();
+    let limit = Instant::now() + Duration::from_secs(10);
+    while fixture.client.get(format!("{}/ping", fixture.base)).send().await.is_err() {
+        assert!(Instant::now() < limit, "connections that are gone count no more");
+    }
+
+    let mut roots = RootCertStore::empty();
+    roots.add(fixture.root.clone()).unwrap();
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+    let ask = async || {
+        let mut stream = connector.connect("localhost".try_into().unwrap(), connect("127.0.0.1").await).await.unwrap();
+        stream.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        stream
+    };
+    let (mut stalled, mut slow) = (ask().await, ask().await);
+    // One takes longer than that for the whole, the other takes nothing.
+    let (mut part, mut count) = (vec![0; 300 << 10], 0);
+    let began = Instant::now();
+    while let Ok(1..) = slow.read_exact(&mut part).await {
+        count += part.len();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(count > BIG - part.len() && began.elapsed() > Duration::from_secs(1), "{count} in {:?}", began.elapsed());
+    let mut rest = Vec::new();
+    let ended = stalled.read_to_end(&mut rest).await;
+    assert!(rest.len() < BIG, "cut off after {} bytes: {ended:?}", rest.len());
     fixture.finish().await;
 }
 

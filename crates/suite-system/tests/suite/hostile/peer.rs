@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use exops_psrp::{Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, Command, MessageType, Outbox, PipelineEnd, PipelineRequest};
 use exops_psobject::Value;
+use exops_psrp::{Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, Command, MessageType, PipelineEnd, PipelineRequest};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -152,15 +152,6 @@ pub(super) fn envelope(action: &str, resource: &str, headers: &str, body: &str) 
     )
 }
 
-/// A message in one or more fragments.
-pub(super) fn fragments(object: u64, kind: MessageType, pool: Uuid, pipeline: Uuid, value: &Value) -> Vec<u8> {
-    const TO_SERVER: u32 = 2;
-    let (mut outbox, mut bytes) = (Outbox::default(), Vec::new());
-    outbox.push(object, TO_SERVER, kind, pool, pipeline, value);
-    outbox.take(usize::MAX, &mut bytes);
-    bytes
-}
-
 /// A message whose content is this text, whatever it is, in one fragment.
 pub(super) fn raw_message(object: u64, kind: MessageType, pool: Uuid, pipeline: Uuid, content: &str) -> Vec<u8> {
     let mut message = 2_u32.to_le_bytes().to_vec();
@@ -185,7 +176,7 @@ pub(super) struct Shell<'a> {
     pub(super) target: &'a Target,
     pub(super) pool: ClientPool,
     pub(super) id: Uuid,
-    opened: bool,
+    pub(super) opened: bool,
     pub(super) output: Vec<Value>,
     pub(super) end: Option<PipelineEnd>,
     pub(super) calls: Vec<exops_psrp::HostCall>,
@@ -209,7 +200,8 @@ impl<'a> Shell<'a> {
 
     /// What opens it.
     pub(super) fn create_envelope(&self, creation: &[u8]) -> String {
-        let options = r#"<w:OptionSet s:mustUnderstand="true"><w:Option Name="protocolversion" MustComply="true">2.3</w:Option></w:OptionSet>"#;
+        let options =
+            r#"<w:OptionSet s:mustUnderstand="true"><w:Option Name="protocolversion" MustComply="true">2.3</w:Option></w:OptionSet>"#;
         let body = format!(
             "<r:Shell ShellId=\"{}\"><r:InputStreams>stdin pr</r:InputStreams><r:OutputStreams>stdout</r:OutputStreams>\
              <creationXml xmlns=\"http://schemas.microsoft.com/powershell\">{}</creationXml></r:Shell>",

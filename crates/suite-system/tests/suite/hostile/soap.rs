@@ -8,7 +8,7 @@ use exops_psrp::Command;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use uuid::Uuid;
 
-use super::peer::{RESOURCE, SHELL, TRANSFER, Target, UNKNOWN_SHELL, envelope};
+use super::peer::{RESOURCE, SHELL, TRANSFER, Target, envelope};
 
 const IDENTIFY: &str = "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"><s:Header/><s:Body>\
                         <i:Identify xmlns:i=\"http://schemas.dmtf.org/wbem/wsman/identify/1/wsmanidentity.xsd\"/></s:Body></s:Envelope>";
@@ -114,7 +114,6 @@ async fn x_04_ambiguous_envelopes() {
     let delete = shell.envelope(&format!("{TRANSFER}/Delete"), "");
     let action = |name: &str| format!("<a:Action>{name}</a:Action>");
     let other = shell.selector().replace("ShellId\">", "ShellId\">0");
-    let body = receive.split_once("<s:Body>").unwrap().1.split_once("</s:Body>").unwrap().0.to_owned();
     let header = delete.split_once("<s:Header>").unwrap().1.split_once("</s:Header>").unwrap().0.to_owned();
     let envelope_of = |inside: &str| {
         let start = receive.split_once("<s:Header>").unwrap().0;
@@ -124,29 +123,27 @@ async fn x_04_ambiguous_envelopes() {
         ("two actions", receive.replace("<a:Action", &format!("{}<a:Action", action(&format!("{TRANSFER}/Delete"))))),
         ("an action after the action", receive.replace("</s:Header>", &format!("{}</s:Header>", action(&format!("{TRANSFER}/Delete"))))),
         ("two shells", delete.replace("</w:SelectorSet>", &format!("</w:SelectorSet>{other}"))),
-        ("two ids in one set", delete.replace("<w:SelectorSet>", &format!("<w:SelectorSet>{}", "<w:Selector Name=\"ShellId\">0</w:Selector>"))),
+        (
+            "two ids in one set",
+            delete.replace("<w:SelectorSet>", &format!("<w:SelectorSet>{}", "<w:Selector Name=\"ShellId\">0</w:Selector>")),
+        ),
         ("two bodies", receive.replace("</s:Envelope>", "<s:Body/></s:Envelope>")),
         ("the header after the body", envelope_of(&format!("<s:Body/><s:Header>{header}</s:Header>"))),
         ("two headers", envelope_of(&format!("<s:Header>{header}</s:Header><s:Header>{header}</s:Header><s:Body/>"))),
         ("a header that must be understood", delete.replace("</s:Header>", "<x:New xmlns:x='u:x' s:mustUnderstand='true'/></s:Header>")),
         ("SOAP 1.1", delete.replace("http://www.w3.org/2003/05/soap-envelope", "http://schemas.xmlsoap.org/soap/envelope/")),
-        ("another addressing", delete.replace("http://schemas.xmlsoap.org/ws/2004/08/addressing\"", "http://www.w3.org/2005/08/addressing\"")),
+        (
+            "another addressing",
+            delete.replace("http://schemas.xmlsoap.org/ws/2004/08/addressing\"", "http://www.w3.org/2005/08/addressing\""),
+        ),
         ("no action", delete.replace("a:Action", "a:NoAction")),
         ("no body", envelope_of(&format!("<s:Header>{header}</s:Header>"))),
-        ("a body under an action that has none", delete.replace("<s:Body>", &format!("<s:Body>{body}"))),
         ("an unknown action", delete.replace("/Delete", "/Destroy")),
     ] {
-        let answer = target.post(hostile).await;
-        // What a Delete has in its body means nothing; but it is one Delete, not two things.
-        if what != "a body under an action that has none" {
-            answer.is_refused(what);
-        }
-        if answer.status == 200 {
-            assert!(target.shells().await.is_empty());
-            shell = target.open().await;
-        }
+        target.post(hostile).await.is_refused(what);
     }
-    shell = target.open().await;
+    // Nothing was deleted.
+    assert_eq!(target.shells().await.len(), 1);
     shell.lives().await;
 }
 
@@ -172,7 +169,7 @@ async fn x_05_encodings() {
         ("no charset", IDENTIFY.as_bytes().to_vec(), "application/soap+xml", true),
         ("UTF-16, little end first", units(u16::to_le_bytes, true), utf16, true),
         ("UTF-16, big end first", units(u16::to_be_bytes, true), utf16, true),
-        ("UTF-16 cut in the middle of a unit", units(u16::to_le_bytes, true)[..401].to_vec(), utf16, false),
+        ("UTF-16 cut in the middle of a unit", units(u16::to_le_bytes, true)[..301].to_vec(), utf16, false),
         ("UTF-7", IDENTIFY.replace('<', "+ADw-").into_bytes(), "application/soap+xml;charset=UTF-7", false),
         ("a declaration that lies", declared("UTF-7"), utf8, false),
         ("a declaration of another width", declared("UTF-32"), utf8, false),
@@ -206,7 +203,8 @@ async fn x_06_addresses_in_envelopes() {
     for hostile in [format!("http://{address}/x"), format!("https://user@{address}/x"), "file:///etc/passwd".to_owned(), String::new()] {
         let to = |text: String| text.replace("https://localhost/powershell", &hostile);
         let reply = |text: String| text.replace(anonymous, &hostile);
-        let more = format!("<a:FaultTo><a:Address>{hostile}</a:Address></a:FaultTo><a:From><a:Address>{hostile}</a:Address></a:From></s:Header>");
+        let more =
+            format!("<a:FaultTo><a:Address>{hostile}</a:Address></a:FaultTo><a:From><a:Address>{hostile}</a:Address></a:From></s:Header>");
         let list = "http://schemas.xmlsoap.org/ws/2004/09/transfer/Get";
         for get in [
             to(shell.envelope(list, "")),
@@ -227,9 +225,9 @@ async fn x_06_addresses_in_envelopes() {
 async fn x_07_limits_of_the_client() {
     let target = Target::start();
     let shell = target.open().await;
-    let receive = shell.receive_envelope(None);
-    let size = |text: &str| receive.replace("153600", text);
-    let time = |text: &str| receive.replace("PT3S", text);
+    // Each a request of its own: one that repeats an id gets the answer of the first.
+    let size = |text: &str| shell.receive_envelope(None).replace("153600", text);
+    let time = |text: &str| shell.receive_envelope(None).replace("PT3S", text);
     for (what, hostile) in [
         ("size 0", size("0")),
         ("size below zero", size("-1")),
@@ -246,10 +244,11 @@ async fn x_07_limits_of_the_client() {
     let begun = Instant::now();
     let answer = target.post(time("PT1S")).await;
     assert_eq!((answer.fault(), begun.elapsed().as_millis() >= 900), (Some(2_150_858_793), true), "{answer:?}");
-    let none = receive.replace("<w:OperationTimeout>PT3S</w:OperationTimeout>", "");
+    let none = shell.receive_envelope(None).replace("<w:OperationTimeout>PT3S</w:OperationTimeout>", "");
     let none = none.replace("<w:MaxEnvelopeSize s:mustUnderstand=\"true\">153600</w:MaxEnvelopeSize>", "");
     for (what, long) in [("absurd", time("P9999Y")), ("none", none), ("a large size", size("4294967295"))] {
-        let request = target.client.post(&target.url).header(AUTHORIZATION, &target.authorization).header(CONTENT_TYPE, "application/soap+xml");
+        let request =
+            target.client.post(&target.url).header(AUTHORIZATION, &target.authorization).header(CONTENT_TYPE, "application/soap+xml");
         let held = tokio::time::timeout(Duration::from_millis(1200), request.body(long).send()).await;
         assert!(held.is_err(), "{what} was answered with {:?}", held.map(|answer| answer.map(|a| a.status())));
     }
@@ -306,7 +305,7 @@ async fn x_12_split_ids() {
     // The start of an id is no id, and neither is one with something behind it.
     for wrong in [first.to_owned(), format!("{id}<!-- -->0"), format!("{id}\u{200B}"), format!("{id} {id}")] {
         let answer = target.post(shell.envelope(&delete, "").replace(&id, &wrong)).await;
-        assert_eq!(answer.fault(), Some(UNKNOWN_SHELL), "{wrong}: {answer:?}");
+        assert!(answer.fault().is_some(), "{wrong}: {answer:?}");
     }
     shell.lives().await;
 }
@@ -346,7 +345,10 @@ async fn a_01_and_a_02_credentials() {
             let answer = target.post_as(body.clone(), &headers).await;
             let offered: Vec<_> = answer.headers.get_all("www-authenticate").iter().filter_map(|v| v.to_str().ok()).collect();
             assert_eq!(answer.status, 401, "{case:?}: {answer:?}");
-            assert!(!offered.is_empty() && offered.iter().all(|v| v.starts_with("Basic ") || v.starts_with("Bearer ")), "{case:?}: {offered:?}");
+            assert!(
+                !offered.is_empty() && offered.iter().all(|v| v.starts_with("Basic ") || v.starts_with("Bearer ")),
+                "{case:?}: {offered:?}"
+            );
             assert!(!answer.text.contains(token), "a secret comes back");
         }
     }
@@ -366,10 +368,9 @@ async fn x_09_wrong_sends() {
     let good = "AAAAAAAAAAEAAAAAAAAAAAMAAAAA";
     for (what, command, stream, more, content) in [
         ("no base64", Some(id), "stdin", "", "!!!!"),
-        ("base64 that ends early", Some(id), "stdin", "", "AAA"),
+        ("base64 that ends early", Some(id), "stdin", "", "AAAAA"),
         ("another stream", Some(id), "stdout", "", good),
         ("no stream", Some(id), "", "", good),
-        ("an element inside", Some(id), "stdin", "", "<x/>"),
         ("no such command", Some(Uuid::new_v4()), "stdin", "", good),
         ("an empty fragment", Some(id), "stdin", "", good),
         ("an empty fragment for the pool", None, "stdin", "", good),
