@@ -40,3 +40,12 @@ answer, page = rest.post("Get-Mailbox", {}, Authorization=f"Bearer {bearer[:-6]}
 lab.emit("bad token", status=answer.status)
 answer, page = rest.post("Get-Mailbox", {}, rest.path.replace("beta", "v1.0"))
 lab.emit("v1.0", status=answer.status)
+# Preferences that come as headers; one in the body wins.
+for name, parameters, headers in (
+    ("no warning", {"ResultSize": 1}, {"WarningAction": "SilentlyContinue"}),
+    ("a warning", {"ResultSize": 1, "WarningAction": "Continue"}, {"WarningAction": "SilentlyContinue"}),
+    ("empty", {"ResultSize": 1}, {"WarningAction": ""}),
+    ("no error", {"Identity": "nobody-has-this-name"}, {"ErrorAction": "SilentlyContinue"}),
+):
+    answer, page = rest.post("Get-Mailbox", parameters, **headers)
+    lab.emit(name, status=answer.status, warnings=len(page["@adminapi.warnings"]), objects=len(page["value"]))

@@ -3,6 +3,11 @@
 Prints one line of JSON a step.
 """
 
+import os
+import signal
+import time
+
+from pypsrp.complex_objects import RunspacePoolState
 from pypsrp.exceptions import WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
 
@@ -47,3 +52,33 @@ lab.emit("key", exchanged=other._key_exchanged)
 other.close()
 left = [pool.id for pool in RunspacePool.get_runspace_pools(lab.connection(given, bearer))]
 lab.emit("closed", left=left)
+
+# A process that is killed while it waits for its session: another one finds the shell disconnected, and the output that nobody fetched.
+reading, writing = os.pipe()
+process = os.fork()
+if not process:
+    session = lab.pool(given, bearer)
+    session.open()
+    left = PowerShell(session)
+    left.add_cmdlet("Get-Mailbox").add_parameter("ResultSize", 30)
+    left.begin_invoke()
+    os.write(writing, f"{session.id} {left.id}".upper().encode())
+    session.shell.receive("stdout")
+    os._exit(0)
+pool_id, command_id = os.read(reading, 200).decode().split()
+own = lambda: next(pool for pool in RunspacePool.get_runspace_pools(lab.connection(given, bearer)) if pool.id.upper() == pool_id)
+time.sleep(1)
+alive = str(own().state == RunspacePoolState.DISCONNECTED)
+os.kill(process, signal.SIGKILL)
+os.waitpid(process, 0)
+limit = time.monotonic() + 60
+while (found := own()).state != RunspacePoolState.DISCONNECTED:
+    if time.monotonic() > limit:
+        raise SystemExit("the shell of a killed client counts as connected")
+    time.sleep(1)
+found.shell.resource_uri = "http://schemas.microsoft.com/powershell/Microsoft.Exchange"
+found.connect()
+pipelines = {name.upper(): shell for name, shell in found.pipelines.items()}
+output = pipelines[command_id].connect()
+lab.emit("killed", disconnected=alive, count=len(output), more=len(names(lab.run(found, "Get-Mailbox", ResultSize=2))))
+found.close()

@@ -1,4 +1,4 @@
-"""Reads mailboxes over remote PowerShell with pypsrp and prints how many there were, the seconds, and the bytes of their CLIXML: what
+"""Reads mailboxes over remote PowerShell with pypsrp and prints how many there were, the seconds, the memory and the bytes of their CLIXML: what
 large.py measures exops beside. With --idle it opens sessions in the name of several applications and holds them."""
 
 import time
@@ -21,4 +21,7 @@ else:
         begun = time.perf_counter()
         output = lab.run(session, "Get-Mailbox", ResultSize=int(given.count)).output
         seconds = time.perf_counter() - begun
-        lab.emit("read", objects=len(output), seconds=seconds, bytes=sum(len(item._xml.encode()) for item in output))
+        with open("/proc/self/status", encoding="ascii") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+        lab.emit("read", objects=len(output), seconds=seconds, processor=time.process_time(), peak=peak,
+                 bytes=sum(len(item._xml.encode()) for item in output))

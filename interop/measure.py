@@ -74,8 +74,8 @@ def exops(*words):
 class Lab:
     """A running lab, and an application in it whose certificate may do everything."""
 
-    def __init__(self, *options, minutes=1):
-        self.data, self.pem = os.path.join(home, "lab"), os.path.join(home, "measure.pem")
+    def __init__(self, *options, folder="lab", minutes=1):
+        self.data, self.pem = os.path.join(home, folder), os.path.join(home, "measure.pem")
         log_path = os.path.join(home, "lab.log")
         with open(log_path, "wb") as log:
             self.process = start([sys.argv[1], "lab", "up", "--data", self.data, "--listen", "127.0.0.1:0", *options], log)
@@ -109,5 +109,6 @@ class Lab:
         return [sys.executable, os.path.join(here, name), "--ready", self.ready_file, "--app-id", self.app_id, "--certificate", self.pem, *words]
 
     def end(self):
-        self.process.terminate()
-        self.process.wait(30)
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)

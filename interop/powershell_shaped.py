@@ -377,7 +377,7 @@ domain = given.identity.partition("@")[2] or "contoso.onmicrosoft.com"
 made = f"key{uuid.uuid4().hex[:8]}"
 create = lambda name, password: pipeline("New-Mailbox", proxy("Name", f"<S>{name}</S>"), proxy("MicrosoftOnlineServicesID", f"<S>{name}@{domain}</S>"), proxy("Password", password))
 for index, (step, xml) in enumerate([
-    ("a SecureString", create(made, secure("p@ss w\u00f6rd"))),
+    ("a SecureString", create(made, secure("P@ss w\u00f6rd 1"))),
     ("a SecureString of another key", create(made + "x", "<SS>AAAAAAAAAAAAAAAAAAAAAA==</SS>")),
 ]):
     command, messages = client.run(xml, number + 310 + 10 * index)

@@ -2,6 +2,7 @@
 every request, Basic unasked, ';PSVersion=' behind the query, prefixes that change their namespace within an envelope."""
 
 import base64
+import gzip
 import re
 import socket
 import ssl
@@ -29,10 +30,12 @@ class Answer:
         lines = head.decode("latin-1").split("\r\n")
         self.status = int(lines[0].split(" ")[1]) if lines[0] else 0
         self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        self.text = self.body.decode()
         whole = "transfer-encoding" not in self.headers and self.headers.get("content-length") == str(len(self.body))
         if not whole:
             raise SystemExit(f"an answer without its exact length: {head!r}, {len(self.body)} bytes came")
+        if self.headers.get("content-encoding") == "gzip":
+            self.body = gzip.decompress(self.body)
+        self.text = self.body.decode()
 
     def fault(self):
         """The number of a fault, where it has the shape that such a client can read."""

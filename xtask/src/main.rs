@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         Some("soak") if rest.first().is_some_and(|what| what == "fuzz") => fuzz::soak(rest.get(1..).unwrap_or_default()),
         Some("soak") => test::soak(rest.first().map_or("500", String::as_str)),
         Some("figures") => interop::measure("figures.py", rest),
-        Some("peers") if rest.first().is_some_and(|what| what == "large") => interop::measure("large.py", rest.get(1..).unwrap_or_default()),
+        Some("peers") if rest.first().is_some_and(|what| what == "large") => {
+            interop::measure("large.py", rest.get(1..).unwrap_or_default())
+        }
         Some("peers") => {
             let rounds = rest.first().map_or("7", String::as_str);
             run::run(&mut run::cargo(&["run", "--release", "--locked", "--manifest-path", "benches/peers/Cargo.toml", "--", rounds]))

@@ -5,7 +5,8 @@
 //! * [`RestConnection`] and [`RemotePowerShellConnection`] implement [`exops_runspace::Runspace`].
 //! * [`GraphSetup`]: applications, service principals and role assignments through Graph.
 //!
-//! Tokens leave toward the endpoint's hosts only: redirects are not followed, links are checked. A lab's tokens and
+//! Tokens leave toward the endpoint's hosts only: links are checked, redirects are not followed but for those of a remote
+//! PowerShell session that stay on the host or in the cloud. A lab's tokens and
 //! answers carry a mark; a connection refuses what does not fit its endpoint.
 
 mod arguments;

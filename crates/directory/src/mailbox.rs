@@ -199,11 +199,12 @@ impl Run {
                 return Err(Ended::Failed(self.origin().not_supported(text)));
             }
         };
-        let Named { name, alias, primary, addresses, own } = self.named().await?;
-        let user = match sign_in {
-            Some(id) => self.sign_in(id, &name).await?,
-            None => own,
+        let signs_in = match sign_in {
+            Some(id) => Some(self.sign_in(id).await?),
+            None => None,
         };
+        let Named { name, alias, primary, addresses, own } = self.named().await?;
+        let user = signs_in.unwrap_or(own);
         let (id, exchange, external) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
         let simple = exchange.simple().to_string();
         let now = seconds(self.origin().time);
@@ -236,7 +237,7 @@ impl Run {
 
     /// The name with which somebody signs in, and a password for it. The password is looked at and not kept: nobody signs in
     /// here with one.
-    async fn sign_in(&self, id: String, name: &str) -> Flow<String> {
+    async fn sign_in(&self, id: String) -> Flow<String> {
         let invalid = |text: &str| Ended::Failed(self.origin().validation(text.to_owned()));
         let parameter = "MicrosoftOnlineServicesID";
         if !is_smtp_address(&id) {
@@ -245,7 +246,7 @@ impl Run {
         }
         let domain = id.rsplit_once('@').map(|(_, domain)| domain.to_lowercase()).unwrap_or_default();
         if !self.domains().await?.iter().any(|d| d.name == domain) {
-            return Err(Ended::Failed(self.origin().foreign_domain(&domain, &id, name)));
+            return Err(Ended::Failed(self.origin().foreign_domain(&domain, &id, &self.said("Name").unwrap_or_default())));
         }
         let password = match self.command.argument("Password") {
             Some(Value::SecureString(secret)) => secret.secret().map(|secret| strength(secret.expose_secret())),

@@ -4,6 +4,8 @@
 //! behind a lock that is held for computing only; each pipeline has a task that pulls records from the session layer
 //! and stops pulling while enough bytes wait for the client.
 
+mod host;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,16 +20,18 @@ use exops_remoting::server::{
     shells_answer,
 };
 use exops_remoting::wsman::{Fault as WsmanFault, Request};
-use exops_runspace::{BoxFuture, Choice, Confirm, Host, HostError, Record, Step, StopToken};
+use exops_runspace::{Confirm, Host, Record, Step, StopToken};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use host::ClientHost;
+
 use crate::display::Display;
 use crate::quota::{Meters, Operation};
 use crate::secrets::{self, Secrets};
-use crate::session::{Call, RUN_LIMIT, SessionLayer, internal_error};
+use crate::session::{Call, SessionLayer, internal_error};
 use crate::{Clock, Gone, Quotas, translate};
 
 /// Bytes of one pipeline that may wait for its client before its task stops pulling records.
@@ -567,64 +571,6 @@ impl Shells {
             self.pump(&shell, &mut state);
         }
         let _ = tokio::time::timeout(CLOSE, futures_util::future::join_all(tasks)).await;
-    }
-}
-
-/// The host of the client that runs a pipeline, asked over host calls.
-struct ClientHost {
-    shells: Arc<Shells>,
-    shell: Arc<Shell>,
-    pipeline: Uuid,
-    stop: StopToken,
-}
-
-impl ClientHost {
-    /// Makes a call and waits for what the client answers, until the pipeline is stopped (also by the end of its
-    /// shell) or a cmdlet's longest time is over.
-    async fn ask(&self, call: impl FnOnce(&mut ServerSession) -> Option<i64>) -> Result<Value, HostError> {
-        let (key, answer) = {
-            let mut state = self.shell.lock();
-            let key = (self.pipeline, call(&mut state.session).ok_or(HostError::NotInteractive)?);
-            let (sender, receiver) = oneshot::channel();
-            state.prompts.insert(key, sender);
-            self.shells.pump(&self.shell, &mut state);
-            (key, receiver)
-        };
-        let answer = tokio::select! {
-            answer = tokio::time::timeout(RUN_LIMIT, answer) => answer,
-            () = self.stop.stopped() => Ok(Ok(None)),
-        };
-        self.shell.lock().prompts.remove(&key);
-        match answer {
-            Ok(Ok(Some(value))) => Ok(value),
-            Ok(Ok(None)) if !self.stop.is_stopped() => Err(HostError::NotInteractive),
-            _ => Err(HostError::Cancelled),
-        }
-    }
-}
-
-impl Host for ClientHost {
-    fn prompt_for_choice<'a>(
-        &'a self,
-        caption: &'a str,
-        message: &'a str,
-        choices: &'a [Choice],
-        default: usize,
-    ) -> BoxFuture<'a, Result<usize, HostError>> {
-        Box::pin(async move {
-            let pairs: Vec<(&str, &str)> = choices.iter().map(|c| (c.label.as_str(), c.help.as_str())).collect();
-            let default = i32::try_from(default).unwrap_or_default();
-            let answer = self.ask(|session| session.prompt_for_choice(self.pipeline, caption, message, &pairs, default)).await?;
-            let chosen = answer.as_i64().and_then(|index| usize::try_from(index).ok()).filter(|index| *index < choices.len());
-            chosen.ok_or(HostError::Cancelled)
-        })
-    }
-
-    fn read_line(&self) -> BoxFuture<'_, Result<String, HostError>> {
-        Box::pin(async move {
-            let answer = self.ask(|session| session.read_line(self.pipeline)).await?;
-            answer.as_str().map(str::to_owned).ok_or(HostError::Cancelled)
-        })
     }
 }
 

@@ -299,6 +299,7 @@ fn a_04_what_does_not_bind_is_refused_by_name() {
             "AmbiguousParameterSet",
             "Parameter set cannot be resolved using the specified named parameters.",
         ),
+        ("Get-Mailbox", vec![value("a"), glued("Identity", "a"), glued("Anr", "abc")], "AmbiguousParameterSet", "cannot be resolved"),
         (
             "Set-Mailbox",
             vec![glued("DisplayName", "x")],

@@ -181,6 +181,10 @@ fn plain_http() {
     let detail = not_found["error"]["details"][0]["message"].as_str().unwrap_or_default();
     assert!(detail.starts_with("Ex6F9304|Microsoft.Exchange.Configuration.Tasks.ManagementObjectNotFoundException|"), "{detail}");
     assert_eq!(step(&steps, "unknown parameter")["status"], 400);
+    for (name, warnings, objects) in [("no warning", 0, 1), ("a warning", 1, 1), ("empty", 1, 1), ("no error", 0, 0)] {
+        let told = step(&steps, name);
+        assert_eq!(told, &json!({"step": name, "status": 200, "warnings": warnings, "objects": objects}));
+    }
     for (name, status) in [("unknown cmdlet", 403), ("no token", 401), ("bad token", 401), ("v1.0", 405)] {
         assert_eq!(step(&steps, name)["status"], status, "{name}");
     }
@@ -279,4 +283,6 @@ fn pypsrp_resumes_a_session() {
     assert_eq!((&taken_over["count"], &taken_over["more"]), (&json!(40), &json!(2)), "{taken_over}");
     assert_eq!(step(&steps, "key")["exchanged"], true);
     assert_eq!(step(&steps, "closed")["left"], json!([]));
+    // a process that was killed is found to be gone, and its command is taken over.
+    assert_eq!(step(&steps, "killed"), &json!({"step": "killed", "disconnected": "False", "count": 30, "more": 2}));
 }

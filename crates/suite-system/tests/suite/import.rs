@@ -28,7 +28,7 @@ fn mailbox(index: usize) -> Json {
             format!("smtp:imp{index}@contoso.onmicrosoft.com")],
         "RecipientTypeDetails": kind, "RecipientType": "UserMailbox", "Guid": id, "ExchangeGuid": format!("00000000-0000-4001-8000-{index:012x}"),
         "WhenCreated": format!("2021-03-04T05:06:{:02}Z", index % 60), "WhenChanged": "2024-02-29T23:59:59Z",
-        "IssueWarningQuota": "49.5 GB (53,150,220,288 bytes)", "ProhibitSendQuota": if index % 7 == 0 { "Unlimited" } else { "49.75 GB (53,418,655,744 bytes)" },
+        "IssueWarningQuota": "49.5 GB (53,150,220,288 bytes)", "ProhibitSendQuota": if index.is_multiple_of(7) { "Unlimited" } else { "49.75 GB (53,418,655,744 bytes)" },
         "MaxSendSize": "35 MB (36,700,160 bytes)", "HiddenFromAddressListsEnabled": index.is_multiple_of(5), "ResourceCapacity": index,
         "RetainDeletedItemsFor": "30.00:00:00", "ExtensionCustomAttribute1": ["a b", "c"], "CustomAttribute1": MARK,
         "CustomAttribute15": format!("line one\nline two \"{index}\""), "ContosoBadge": format!("B-{index}"), "ContosoFlags": ["x", "y"],

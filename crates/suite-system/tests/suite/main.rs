@@ -21,6 +21,9 @@ mod large;
 mod mailbox_changes;
 mod not_accepted;
 mod openssl;
+mod passwords;
+#[cfg(target_os = "linux")]
+mod places;
 mod powershell_shaped;
 mod program;
 mod psrp_counterparts;
@@ -32,5 +35,6 @@ mod scripted_endpoint;
 mod secrets;
 mod sessions;
 mod store;
+mod strict;
 mod terminal;
 mod transports;

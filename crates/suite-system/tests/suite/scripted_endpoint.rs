@@ -145,6 +145,7 @@ fn passes(command: &mut Command) -> Vec<String> {
     let lines = String::from_utf8(output.stdout).unwrap();
     let wrong: Vec<&str> = lines.lines().filter(|line| !line.starts_with("pass ")).collect();
     assert!(wrong.is_empty() && output.status.success(), "{wrong:#?} {}", String::from_utf8_lossy(&output.stderr));
+    println!("{}", String::from_utf8_lossy(&output.stderr));
     lines.lines().map(|line| line.trim_start_matches("pass ").to_owned()).collect()
 }
 

@@ -228,11 +228,15 @@ async fn rest_errors() {
         let body = refused.bytes().await.unwrap();
         assert!(!body.is_empty() && body.iter().all(|b| *b == 0));
     }
-    for parameters in [json!({"Nonsense": 1}), json!({"Hidden": "not in the role"})] {
-        let unknown = fixture.invoke(&token, "Set-Mailbox", parameters).await;
-        assert_eq!(unknown.status(), 400);
-        let text = unknown.text().await.unwrap();
-        assert!(text.contains("AmbiguousParameterSetException") && text.contains("Invalid cmdlet parameters specified."), "{text}");
+    // A parameter that nobody knows, and one that no role of the caller grants.
+    for (parameters, status, exception, message) in [
+        (json!({"Nonsense": 1}), 400, "AmbiguousParameterSetException", "Invalid cmdlet parameters specified."),
+        (json!({"Hidden": "not in the role"}), 403, "CmdletAccessDeniedException", "Ex5E8EA4|"),
+    ] {
+        let refused = fixture.invoke(&token, "Set-Mailbox", parameters).await;
+        assert_eq!((refused.status().as_u16(), &refused.headers()["x-exceptiontype"]), (status, &exception.parse().unwrap()));
+        let text = refused.text().await.unwrap();
+        assert!(text.contains(exception) && text.contains(message), "{text}");
     }
     let busy = fixture.invoke(&token, "Get-Busy", json!({})).await;
     assert_eq!((busy.status().as_u16(), &busy.headers()["retry-after"]), (429, &"3".parse().unwrap()));

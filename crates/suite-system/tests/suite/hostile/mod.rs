@@ -3,5 +3,6 @@
 
 mod peer;
 mod protocol;
+mod server;
 mod sessions;
 mod soap;
