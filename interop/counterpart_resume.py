@@ -7,7 +7,6 @@ import os
 import signal
 import time
 
-from pypsrp.complex_objects import RunspacePoolState
 from pypsrp.exceptions import WSManFaultError
 from pypsrp.powershell import PowerShell, RunspacePool
 
@@ -67,18 +66,29 @@ if not process:
     os._exit(0)
 pool_id, command_id = os.read(reading, 200).decode().split()
 own = lambda: next(pool for pool in RunspacePool.get_runspace_pools(lab.connection(given, bearer)) if pool.id.upper() == pool_id)
+
+
+def connected():
+    """The session taken over, or the number of the fault."""
+    found = own()
+    found.shell.resource_uri = "http://schemas.microsoft.com/powershell/Microsoft.Exchange"
+    try:
+        found.connect()
+    except WSManFaultError as error:
+        return error.code
+    return found
+
+
 time.sleep(1)
-alive = str(own().state == RunspacePoolState.DISCONNECTED)
+alive = connected()
 os.kill(process, signal.SIGKILL)
 os.waitpid(process, 0)
 limit = time.monotonic() + 60
-while (found := own()).state != RunspacePoolState.DISCONNECTED:
+while isinstance(found := connected(), int):
     if time.monotonic() > limit:
-        raise SystemExit("the shell of a killed client counts as connected")
+        raise SystemExit(f"the shell of a killed client counts as connected: {found}")
     time.sleep(1)
-found.shell.resource_uri = "http://schemas.microsoft.com/powershell/Microsoft.Exchange"
-found.connect()
 pipelines = {name.upper(): shell for name, shell in found.pipelines.items()}
 output = pipelines[command_id].connect()
-lab.emit("killed", disconnected=alive, count=len(output), more=len(names(lab.run(found, "Get-Mailbox", ResultSize=2))))
+lab.emit("killed", alive=alive, count=len(output), more=len(names(lab.run(found, "Get-Mailbox", ResultSize=2))))
 found.close()

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! tier 0: serde_json uuid            external crates that every crate of the tier may name
-//!   psobject : quick-xml             and one that this crate alone may name
+//!   wsman : quick-xml                and one that this crate alone may name
 //!   psrp -> psobject                 arrows to other crates of the workspace
 //! tier 6
 //!   cli -> ..5                       every crate of tier 5 and below

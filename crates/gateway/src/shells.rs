@@ -422,7 +422,7 @@ impl Shells {
     ) -> PipelineEnd {
         let mut records = self.layer.run(call).await.ready_chunks(BATCH);
         while let Some(steps) = records.next().await {
-            if steps.iter().any(|step| matches!(step, Step::Record(Record::Output(value)) if secrets::is_secret(value))) {
+            if steps.iter().any(|step| matches!(step, Step::Record(Record::Output(value)) if value.has_secret())) {
                 self.share_key(shell, stop).await;
             }
             let mut end = None;

@@ -16,7 +16,7 @@ use crate::store::{id, key};
 /// Objects of one statement: their bodies are long.
 const OBJECTS: usize = 50;
 /// Names or properties of one statement.
-const FINDERS: usize = 400;
+pub(crate) const FINDERS: usize = 400;
 
 /// Rows of one table. The tenant, which all share, is bound once; the others are `column1`, `column2` …
 struct Table {

@@ -18,7 +18,7 @@ use crate::store::key;
 pub(crate) const OWNER: &str = "SELECT id FROM identities WHERE tenant = $1 AND term = $2 AND kind = $3 AND slot = $4";
 
 /// Rows that are collected before they are sorted and written: in key order, so that each page of the index is met once.
-const RUN: usize = 400_000;
+const RUN: usize = 300_000;
 /// Characters of a property's text that are kept.
 const KEPT: usize = 32;
 
@@ -125,8 +125,12 @@ impl Index {
         }));
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.names.len() + self.properties.len()
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        self.names.len() + self.properties.len() >= RUN
+        self.len() >= RUN
     }
 
     /// Takes the rows out.

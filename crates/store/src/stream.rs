@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::mpsc;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, FINDERS};
 use crate::index::Index;
 use crate::objects::Row;
 use crate::store::WRITER_CACHE;
@@ -106,26 +106,33 @@ impl TenantStore {
 /// Makes statements of what comes, until it ends or the writer takes no more.
 fn prepare(mut rows: mpsc::Receiver<Load>, work: &mpsc::Sender<Work>, tenant: &[u8]) -> Result<(), StoreError> {
     let (mut index, mut count) = (Index::default(), 0);
+    // What finds the objects of the last run goes out between those of the next one, so that nobody waits for it.
+    let mut last: Box<dyn Iterator<Item = Result<Batch, StoreError>>> = Box::new(std::iter::empty());
     loop {
         let batch = match rows.blocking_recv() {
             None => return Ok(()),
             Some(Load::Rows(batch)) => batch,
             Some(end) => {
-                if send_all(work, index.batches(tenant))? {
+                if send_all(work, last.chain(index.batches(tenant)))? {
                     let _ = work.blocking_send(Work::End { keep: matches!(end, Load::End) });
                 }
                 return Ok(());
             }
         };
-        let mut objects = Vec::with_capacity(batch.len());
-        let first = count;
+        let (mut objects, before, first) = (Vec::with_capacity(batch.len()), index.len(), count);
         for (object, identities, properties) in batch {
             index.push(count, object.id, &object.listing, identities, properties);
             objects.push(object);
             count += 1;
         }
-        let going = send_all(work, Batch::objects(tenant, first, objects))?;
-        if !(going && (!index.is_full() || send_all(work, index.take().batches(tenant))?)) {
+        let mut going = send_all(work, Batch::objects(tenant, first, objects))?;
+        // Twice as many as came: the last run is out before the next one is full.
+        going = going && send_all(work, last.by_ref().take(2 * (index.len() - before).div_ceil(FINDERS)))?;
+        if going && index.is_full() {
+            going = send_all(work, &mut last)?;
+            last = Box::new(index.take().batches(tenant));
+        }
+        if !going {
             return Ok(());
         }
     }

@@ -695,3 +695,40 @@ fn digits(number: u64) -> Vec<u8> {
     let digits: Vec<u8> = number.to_be_bytes().into_iter().skip_while(|b| *b == 0).collect();
     if digits[0] & 0x80 != 0 { [&[0][..], &digits].concat() } else { digits }
 }
+
+/// Secrets in parameters of REST: what is sealed opens, and nothing else does, with one text for all.
+#[test]
+fn parameter_keys() {
+    use exops_auth::parameter_key::{ParameterKey, ParameterKeyError, seal};
+    let (own, other) = (ParameterKey::generate().unwrap(), ParameterKey::generate().unwrap());
+    let public = own.public_key();
+    for text in ["p@ss w\u{f6}rd", "", &"x".repeat(245), "\u{1F511} key"] {
+        let sealed = seal(public, &SecretString::from(text)).unwrap();
+        assert_eq!(own.open(&sealed).unwrap().expose_secret(), text);
+        assert_eq!(own.open(&format!(" {sealed}\r\n")).unwrap().expose_secret(), text);
+        assert_eq!(other.open(&sealed).unwrap_err(), ParameterKeyError);
+        assert_ne!(seal(public, &SecretString::from(text)).unwrap(), sealed, "padded with random bytes");
+    }
+    assert_eq!(seal(public, &SecretString::from("x".repeat(246))).unwrap_err(), ParameterKeyError);
+    for wrong in ["", "plain text", "AAAA", &STANDARD.encode([0; 256]), &STANDARD.encode([255; 256]), &"A".repeat(1 << 20)] {
+        assert_eq!(own.open(wrong).unwrap_err(), ParameterKeyError);
+    }
+    let small = format!("<RSAKeyValue><Modulus>{}</Modulus><Exponent>AQAB</Exponent></RSAKeyValue>", STANDARD.encode([0xC1; 64]));
+    for wrong in [
+        "",
+        "<Modulus></Modulus><Exponent></Exponent>",
+        "<Modulus>AQAB",
+        &small,
+        &public.replace("AQAB", ""),
+        &public.replace("<Modulus>", "<M>"),
+    ] {
+        assert_eq!(seal(wrong, &SecretString::from("x")).unwrap_err(), ParameterKeyError, "{wrong}");
+    }
+    assert!(format!("{own:?}").len() < 20);
+    let script = |text: &str| json!({"value": [{"fileName": "x"}, {"fileName": "a.psm1", "fileContent": text}]}).to_string();
+    let read = |text: &str| exops_adminapi::public_key(text.as_bytes(), &exops_psobject::Limits::default());
+    assert_eq!(read(&script(&format!("# x\n$PublicKey = '{public}'\nthrow"))).as_deref(), Some(public));
+    for wrong in ["", "{}", &script("$PublicKey"), &script("$PublicKey = '<RSAKeyValue>'"), &script(public)] {
+        assert_eq!(read(wrong), None, "{wrong}");
+    }
+}

@@ -252,6 +252,8 @@ fn c_08_escapes() {
 fn c_09_secure_strings() {
     let sealed = decode("<SS>c2VjcmV0</SS>").unwrap();
     assert_eq!(write(&sealed), "<SS>c2VjcmV0</SS>");
+    // No cipher text looks like that, but what came goes out.
+    assert_eq!(write(&decode("<SS>a_x005F_x0041_</SS>").unwrap()), "<SS>a_x005F_x0041_</SS>");
     let clear = Value::SecureString(SecureString::clear("p@ss w\u{f6}rd".into()));
     let list = Value::from(PsObject::from_list(vec![clear.clone(), sealed.clone()]));
     for text in [format!("{clear:?} {sealed:?} {list:?}"), clear.display(), sealed.display(), list.display()] {
@@ -392,6 +394,9 @@ fn c_07_edges_of_primitives() {
         ),
         ("<DT>0001-01-01T00:00:00+14:00</DT>", Value::DateTime(DateTime::from_ticks(0, DateTimeKind::Local(840)).unwrap())),
         ("<Version>15.20</Version>", Value::Version("15.20".into())),
+        ("<S>&#xD;a &amp;\r\n<!-- & < -->&lt;<![CDATA[<&amp;]]>\rb&#65;</S >", Value::from("\ra &\n<<&amp;\nbA")),
+        ("<S>a &amp; b &gt; c</S>", Value::from("a & b > c")),
+        ("<p:S\n xmlns:p = 'urn:&gt;/>'  />", Value::from("")),
         ("<B>True</B>", Value::Bool(true)),
     ] {
         assert_eq!(decode(good).unwrap(), value, "{good}");
@@ -474,6 +479,16 @@ fn x_01_document_types() {
         "<S",
         "<S N=a/>",
         "<S N='a' N='b'/>",
+        "<S N='a'M='b'/>",
+        "<S N='a/>",
+        "<S N/>",
+        "<S /a>",
+        "<S>a</S",
+        "<S>a</SS>",
+        "<S>&amp</S>",
+        "<S><!-- a</S>",
+        "<S><![CDATA[a</S>",
+        "< S/>",
         "<S/><S/>",
         "text",
         "<S/>text",

@@ -426,7 +426,7 @@ fn failures_become_typed_errors() {
 #[test]
 fn x11_left_sessions_go_on() {
     let mut halfway = 0;
-    for seed in 0..40_u64 {
+    for seed in 0..60_u64 {
         let compression = seed.is_multiple_of(3);
         let mut world = World::new(seed, |client, _| {
             client.max_envelope = if seed.is_multiple_of(4) { 9_000 } else { 60_000 };
@@ -474,7 +474,7 @@ fn x11_left_sessions_go_on() {
         assert_eq!(world.ends(after), [&PipelineEnd::Completed]);
         world.close();
     }
-    assert!(halfway > 10, "only {halfway} were left halfway");
+    assert!(halfway >= 10, "only {halfway} were left halfway");
     // A session that is gone, and one that somebody else is connected to.
     let mut world = World::new(1, |_, _| {});
     let id = world.invoke("Endless");

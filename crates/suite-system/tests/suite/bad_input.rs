@@ -229,6 +229,11 @@ fn text_of_a_service() {
 /// A listener with the lab's mark, TLS and routes of the caller's; its certificate is as old as `issued` says, and its CA in
 /// `ca.pem`.
 pub(crate) async fn service(folder: &std::path::Path, issued: i64, routes: axum::Router) -> String {
+    served(folder, issued, routes, true).await
+}
+
+/// The same, or something that is no lab.
+async fn served(folder: &std::path::Path, issued: i64, routes: axum::Router, mark_lab: bool) -> String {
     let authority = issue::lab_authority(&[], issued).expect("an authority");
     let server = issue::server_certificate(&authority, &[], issued).expect("a certificate");
     fs::write(folder.join("ca.pem"), authority.certificate().to_pem()).expect("a file");
@@ -244,7 +249,7 @@ pub(crate) async fn service(folder: &std::path::Path, issued: i64, routes: axum:
         tenants: Vec::new(),
         authority: "https://localhost".to_owned(),
         server_name: String::new(),
-        mark_lab: true,
+        mark_lab,
         extra_routes: routes,
         clock: Arc::new(|| now() * 1000),
         tls,
@@ -284,13 +289,14 @@ async fn the_other_end() {
             let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         }
     });
-    let folders: Vec<tempfile::TempDir> = (0..5).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let folders: Vec<tempfile::TempDir> = (0..6).map(|_| tempfile::tempdir().expect("a folder")).collect();
     let at = |n: usize| folders[n].path();
     let good = token_service(at(0), now(), 3600).await;
     let behind = token_service(at(1), now(), -3600).await;
     let steady = token_service(at(2), now(), 0).await;
     let over = token_service(at(3), now() - 40 * DAY, 0).await;
     let early = token_service(at(4), now() + 40 * DAY, 0).await;
+    let unmarked = served(at(5), now(), axum::Router::new(), false).await;
     let elsewhere = steady.replace("localhost", "0.0.0.0");
     let table: &[(&str, usize, i32, &str, &[&str])] = &[
         (&good, 0, 4, "AADSTS700024", &["clock is 60 minutes behind https://localhost"]),
@@ -298,6 +304,8 @@ async fn the_other_end() {
         (&steady, 2, 4, "AADSTS700024", &["check this machine's clock"]),
         (&over, 3, 8, "ServerCertificateExpired", &[&over, "has expired by this machine's clock (20"]),
         (&early, 4, 8, "ServerCertificateNotYetValid", &[&early, "not valid yet by this machine's clock (20", "behind"]),
+        // Another program, with a certificate that is trusted.
+        (&unmarked, 5, 4, "LabMark", &[&unmarked, "does not carry the lab's mark", "nothing more was sent"]),
         // A name that the certificate does not hold.
         (&elsewhere, 2, 8, "NotValidForName", &[&elsewhere, "is for another name", "--host-alias"]),
         // Another lab's, or another program's, TLS.

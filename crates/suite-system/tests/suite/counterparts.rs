@@ -284,5 +284,5 @@ fn pypsrp_resumes_a_session() {
     assert_eq!(step(&steps, "key")["exchanged"], true);
     assert_eq!(step(&steps, "closed")["left"], json!([]));
     // a process that was killed is found to be gone, and its command is taken over.
-    assert_eq!(step(&steps, "killed"), &json!({"step": "killed", "disconnected": "False", "count": 30, "more": 2}));
+    assert_eq!(step(&steps, "killed"), &json!({"step": "killed", "alive": 2_150_859_213_u32, "count": 30, "more": 2}));
 }

@@ -29,7 +29,7 @@ const WRITERS: usize = 6;
 const HIT: f64 = 0.6;
 
 /// Parameters whose only accepted value is what the seed has.
-const UNCHANGED: [&str; 2] = ["AddressBookPolicy", "WindowsEmailAddress"];
+const UNCHANGED: [&str; 3] = ["AddressBookPolicy", "WindowsEmailAddress", "PrimarySmtpAddress"];
 
 /// What one writer did in one round.
 struct Written {

@@ -187,6 +187,15 @@ async fn references_follow_a_new_name() {
     // A group by another name stays a member where it is one.
     clean(&organisation.run(set("DistributionGroup", "Board", "Name", "Directors")).await);
     assert_eq!(organisation.read(get("DistributionGroup", "Night Watch")).await[0]["Members"], json!([NEW, "Directors"]));
+    // Another primary address keeps the one before as a secondary one.
+    let old = organisation.read(get("DistributionGroup", "Directors")).await[0]["PrimarySmtpAddress"].clone();
+    clean(&organisation.run(set("DistributionGroup", "Directors", "PrimarySmtpAddress", "directors@contoso.com")).await);
+    let directors = organisation.read(get("DistributionGroup", "directors@contoso.com")).await.remove(0);
+    let addresses = directors["EmailAddresses"].as_array().unwrap();
+    assert_eq!(directors["PrimarySmtpAddress"], "directors@contoso.com");
+    for address in ["SMTP:directors@contoso.com".to_owned(), format!("smtp:{}", old.as_str().unwrap())] {
+        assert!(addresses.contains(&json!(address)), "{addresses:?}");
+    }
     // Whoever goes is referred to no longer, by any name.
     clean(&organisation.run(command("Remove-Mailbox").with("Identity", NEW)).await);
     assert_eq!(organisation.read(get("DistributionGroup", "Night Watch")).await[0]["Members"], json!(["Directors"]));

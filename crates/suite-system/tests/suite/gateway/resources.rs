@@ -115,7 +115,7 @@ async fn commands_of_a_shell_run_as_its_client_asked() {
 /// H-10: one address holds so many connections and no more; a peer that does not read its answer is cut off.
 #[tokio::test(flavor = "multi_thread")]
 async fn h10_connections_of_one_address_and_readers_that_stall() {
-    let quotas = Quotas { connections: 20, stalled_after: Duration::from_millis(500), ..Quotas::default() };
+    let quotas = Quotas { connections: 20, stalled_after: Duration::from_millis(1_500), ..Quotas::default() };
     let fixture = Fixture::with_quotas(quotas).await;
     let server: SocketAddr = fixture.base.replace("https://localhost", "127.0.0.1").parse().unwrap();
     let connect = async |from: &str| {
@@ -158,6 +158,7 @@ async fn h10_connections_of_one_address_and_readers_that_stall() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(count > BIG - part.len() && began.elapsed() > Duration::from_secs(1), "{count} in {:?}", began.elapsed());
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let mut rest = Vec::new();
     let ended = stalled.read_to_end(&mut rest).await;
     assert!(rest.len() < BIG, "cut off after {} bytes: {ended:?}", rest.len());

@@ -17,6 +17,10 @@ pub(super) const SHELL: &str = "http://schemas.microsoft.com/wbem/wsman/1/window
 pub(super) const RESOURCE: &str = "http://schemas.microsoft.com/powershell/Microsoft.Exchange";
 pub(super) const UNKNOWN_SHELL: u32 = 2_150_858_843;
 const SOAP: &str = "application/soap+xml;charset=UTF-8";
+/// Whoever sends more than this may be cut off before all of it is sent, and then never sees why.
+const LARGE: usize = 4 << 20;
+/// In place of a status: the connection was cut off.
+const CUT_OFF: u16 = 0;
 /// What a refusal may take, however large the request is.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -46,7 +50,7 @@ impl Answer {
     /// Not carried out: an HTTP status of refusal, or a fault.
     #[track_caller]
     pub(super) fn is_refused(&self, what: &str) {
-        let refused = (400..500).contains(&self.status) || (self.status == 500 && self.text.contains("Fault"));
+        let refused = self.status == CUT_OFF || (400..500).contains(&self.status) || (self.status == 500 && self.text.contains("Fault"));
         assert!(refused, "{what}: {} {}", self.status, self.start());
     }
 
@@ -91,9 +95,14 @@ impl Target {
         for (name, value) in headers {
             map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        let begun = Instant::now();
-        let request = self.client.post(&self.url).headers(map).body(body.into());
-        let answer = tokio::time::timeout(Duration::from_secs(60), request.send()).await.unwrap().unwrap();
+        let (begun, body) = (Instant::now(), body.into());
+        let large = body.len() > LARGE;
+        let request = self.client.post(&self.url).headers(map).body(body);
+        let answer = match tokio::time::timeout(Duration::from_secs(60), request.send()).await.unwrap() {
+            Ok(answer) => answer,
+            Err(_) if large => return Answer { status: CUT_OFF, text: String::new(), headers: HeaderMap::new() },
+            Err(error) => panic!("{error}"),
+        };
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let text = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
         assert!(begun.elapsed() < SOON, "{:?} for {status} {}", begun.elapsed(), text.chars().take(200).collect::<String>());
