@@ -332,6 +332,19 @@ def psrpcore_is_server():
     pipeline, request = started("Get-Mailbox", nested=True)
     emit("nested", nested=request.is_nested, states=finish(pipeline))
 
+    # A SecureString each way, under the key that psrpcore asks for.
+    pool.request_key()
+    pipe.turn()
+    asked = [event["event"] for event in pipe.heard()]
+    pipe.order(None, "send key")
+    pipe.read_by_psrpcore()
+    pipeline, request = started("Measure-Secret", secret="p@ss w\u00f6rd \U0001f600")
+    [(name, secret)] = request.commands[0].parameters
+    pipeline.write_output(PSSecureString("p@ss w\u00f6rd"))
+    pipe.turn()
+    heard = pipe.heard()
+    emit("secret", asked=asked, ours=[event["event"] for event in heard], got=secret.decrypt(), sent=heard[-1]["value"], states=finish(pipeline))
+
     # A stop is the transport's; what the server says of it is ours to read. What comes later counts for nothing.
     pipeline, _ = started("Start-Sleep")
     pipeline.begin_stop()

@@ -30,7 +30,7 @@ use host::ClientHost;
 
 use crate::display::Display;
 use crate::quota::{Meters, Operation};
-use crate::secrets::{self, Secrets};
+use crate::secrets::Secrets;
 use crate::session::{Call, SessionLayer, internal_error};
 use crate::{Clock, Gone, Quotas, translate};
 

@@ -31,7 +31,7 @@ impl World {
     }
 
     /// With remote PowerShell at another place, and a certificate that is trusted beside the lab's.
-    pub(crate) async fn with(front: Option<(&dyn Fn(&str) -> String, &str)>) -> Self {
+    pub(crate) async fn with(front: Option<(&str, &str)>) -> Self {
         let lab = Lab::start(LabConfig { listen: ([127, 0, 0, 1], 0).into(), ..LabConfig::default() }).await.expect("a lab");
         let ready = lab.ready();
         let port = ready.authority.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
@@ -47,8 +47,8 @@ impl World {
             ca_pem: Some(std::fs::read(&ready.ca_file).expect("the CA")),
             is_lab: true,
         };
-        if let Some((place, certificate)) = front {
-            endpoint.powershell = place(&endpoint.powershell);
+        if let Some((powershell, certificate)) = front {
+            endpoint.powershell = powershell.to_owned();
             endpoint.ca_pem.get_or_insert_default().extend_from_slice(certificate.as_bytes());
         }
         let http = Http::new(&endpoint).expect("a client");

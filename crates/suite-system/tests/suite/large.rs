@@ -74,7 +74,7 @@ fn a_hundred_thousand_mailboxes() {
     assert!(all.len() == 5000 && all.iter().collect::<HashSet<_>>().len() == 5000 && all.get(..2000) == Some(&again[..]));
 
     // What names one object is found by an index, also among so many.
-    for words in [&["-Identity", ANN][..], &["-Filter", "Alias -eq 'ann.beebe'"], &["-Anr", "ann.beebe@"]] {
+    for words in [&["-Identity", ANN][..], &["-Filter", "Alias -eq 'ann.beebe'"], &["-Anr", "ann beebe"]] {
         let begun = Instant::now();
         let found = lab.home.exops(&[&["run", "Get-Mailbox"], words, &["-o", "json"]].concat()).exits(0).json();
         assert_eq!(found[0]["PrimarySmtpAddress"], ANN, "{words:?}");
@@ -100,7 +100,7 @@ fn a_hundred_thousand_mailboxes() {
     let done = timed("reset", || lab.exops(&["lab", "reset"]).exits(0));
     assert!(done.stdout.contains("holds its large seed again"), "{}", done.stdout);
     assert_eq!(attribute(&lab), "");
-    lab.kill();
+    let _home = lab.kill();
     let again = runtime.block_on(digest(&database, tenant));
     assert_eq!(seeded, again, "another process made other objects");
 }

@@ -55,6 +55,8 @@ fn conversation() -> Value {
         {"step": "server: host", "ours": [[11, true, []], [16, false, ["a line"]]], "value": "typed here", "same_call": true, "method": "ReadLine",
             "states": ["completed"]},
         {"step": "server: nested", "nested": true, "states": ["completed"]},
+        {"step": "server: secret", "asked": ["key requested"], "ours": ["key", "output"], "got": "p@ss w\u{f6}rd \u{1F600}",
+            "sent": {"secret": "p@ss w\u{f6}rd"}, "states": ["completed"]},
         {"step": "server: stop", "ends": [["end", "stopped"]], "late": []},
         {"step": "server: event", "after": ["after the event"], "states": ["completed"]},
         {"step": "server: broken", "ours": "ended", "reason": "the pool broke"},

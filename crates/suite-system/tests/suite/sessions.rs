@@ -122,8 +122,7 @@ async fn second_process() {
 /// A lab, and a front end before its remote PowerShell.
 async fn fronted() -> (World, Front) {
     let front = Front::start().await;
-    let port = front.port;
-    let place = move |_: &str| format!("https://127.0.0.1:{port}/powershell-liveid");
+    let place = format!("https://127.0.0.1:{}/powershell-liveid", front.port);
     let world = World::with(Some((&place, &front.certificate))).await;
     let ready = world.lab.ready();
     let lab = ready.powershell.split('/').nth(2).and_then(|host| host.rsplit(':').next()).unwrap().to_owned();

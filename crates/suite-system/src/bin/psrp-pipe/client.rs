@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use exops_psobject::{ErrorRecord, Value};
+use exops_auth::session_key::{ExchangeKey, SessionKey};
+use exops_psobject::{ErrorRecord, SecureString, Value};
 use exops_psrp::{
     Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, Command, HostInfo, HostMethod, HostResponse, PipelineEnd, PipelineRequest,
     Priority,
 };
+use secrecy::ExposeSecret as _;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
@@ -17,6 +19,8 @@ pub(crate) struct Client {
     pipelines: Vec<Uuid>,
     /// The last output object.
     held: Value,
+    exchange: ExchangeKey,
+    key: Option<SessionKey>,
     frames: VecDeque<(u8, Uuid, Vec<u8>)>,
 }
 
@@ -24,16 +28,31 @@ impl Client {
     pub(crate) fn new() -> Result<Self> {
         let host = HostInfo::INTERACTIVE;
         let config = ClientPoolConfig { host, ..ClientPoolConfig::new(Uuid::new_v4()) };
-        Ok(Self { pool: ClientPool::new(config), pipelines: Vec::new(), held: Value::Null, frames: VecDeque::new() })
+        let exchange = ExchangeKey::generate()?;
+        let pool = ClientPool::new(config);
+        Ok(Self { pool, pipelines: Vec::new(), held: Value::Null, exchange, key: None, frames: VecDeque::new() })
     }
 
-    fn heard(&mut self, heard: ClientPoolEvent) -> (u8, Uuid, Vec<u8>) {
+    fn key(&self) -> Result<&SessionKey> {
+        self.key.as_ref().ok_or_else(|| "no key was exchanged".into())
+    }
+
+    fn heard(&mut self, heard: ClientPoolEvent) -> Result<(u8, Uuid, Vec<u8>)> {
         let record = |record: &ErrorRecord| {
             json!({ "text": &*record.message, "id": &*record.fully_qualified_error_id, "type": record.exception_type(),
                 "category": record.category.name() })
         };
         let nil = Uuid::nil();
-        match heard {
+        Ok(match heard {
+            ClientPoolEvent::KeyRequested => event(nil, "key requested", json!({})),
+            ClientPoolEvent::Key(sealed) => {
+                self.key = Some(self.exchange.open(&sealed)?);
+                event(nil, "key", json!({}))
+            }
+            ClientPoolEvent::Output(id, Value::SecureString(sealed)) => {
+                let secret = self.key()?.decrypt(sealed.ciphertext().unwrap_or_default())?;
+                event(id, "output", json!({ "value": { "secret": secret.expose_secret() } }))
+            }
             ClientPoolEvent::Opened => event(nil, "opened", json!({ "private": shown(self.pool.private_data()) })),
             ClientPoolEvent::Ended(reason) => event(nil, "ended", json!({ "reason": reason.as_deref().map(record) })),
             ClientPoolEvent::Output(id, value) => {
@@ -72,7 +91,7 @@ impl Client {
             }
             #[allow(unreachable_patterns, reason = "what else the pool may say has no order here")]
             other => event(nil, "other", json!({ "is": format!("{other:?}") })),
-        }
+        })
     }
 }
 
@@ -97,6 +116,10 @@ impl Half for Client {
                 for (name, value) in order.get("arguments").and_then(Json::as_object).into_iter().flatten() {
                     command = command.with(name, exops_psobject::json::from_rest(value)?);
                 }
+                if let Some(secret) = order.get("secret").and_then(Json::as_str) {
+                    let sealed = self.key()?.encrypt(&secret.to_owned().into())?;
+                    command = command.with("Secret", Value::SecureString(SecureString::sealed(sealed)));
+                }
                 let flag = |name| order.get(name).and_then(Json::as_bool).unwrap_or_default();
                 let request = PipelineRequest { no_input: !flag("input"), is_nested: flag("nested"), ..PipelineRequest::from(command) };
                 self.pool.invoke(id, &request);
@@ -104,6 +127,7 @@ impl Half for Client {
             }
             "input" => self.pool.input(id, &given(order, "value")?),
             "send back" => self.pool.input(id, &self.held.clone()),
+            "send key" => self.pool.send_key(self.exchange.public_key()),
             "end input" => self.pool.end_input(id),
             "answer" => {
                 let number = |name| order.get(name).and_then(Json::as_i64).unwrap_or_default();
@@ -119,7 +143,7 @@ impl Half for Client {
 
     fn next(&mut self, capacity: usize) -> Result<Option<(u8, Uuid, Vec<u8>)>> {
         while let Some(heard) = self.pool.next_event() {
-            let frame = self.heard(heard);
+            let frame = self.heard(heard)?;
             self.frames.push_back(frame);
         }
         if let Some(frame) = self.frames.pop_front() {
