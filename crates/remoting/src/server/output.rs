@@ -37,7 +37,7 @@ impl ServerSession {
         self.pool.has_ui(pipeline)
     }
 
-    /// Offers `(label, help)` choices on the client's host. The answer comes as [`SessionEvent::HostResponse`] with the id
+    /// Offers `(label, help)` choices on the client's host. The answer comes as [`SessionEvent::HostResponse`](crate::server::SessionEvent::HostResponse) with the id
     /// returned here and the index as its value; `None` when nobody can be asked.
     pub fn prompt_for_choice(
         &mut self,
