@@ -82,8 +82,7 @@ impl SessionLayer {
     /// The parameters of a cmdlet that hold a secret; `true` for those that are a credential.
     pub(crate) async fn secret_parameters(&self, caller: &Caller, cmdlet: &str) -> Result<Vec<(Arc<str>, bool)>, Fault> {
         let whole = self.runspace.catalogue(caller).await?;
-        let parameters = whole.cmdlet(cmdlet).map(|c| c.parameters.clone()).unwrap_or_default();
-        let secret = parameters.iter().filter(|p| p.is_secret());
+        let secret = whole.cmdlet(cmdlet).into_iter().flat_map(|c| &c.parameters).filter(|p| p.is_secret());
         Ok(secret.map(|p| (Arc::clone(&p.name), p.kind == ParameterKind::Credential)).collect())
     }
 

@@ -115,6 +115,14 @@ impl Organisation {
         ran.output.iter().map(canonical).collect()
     }
 
+    /// Runs a command that must say exactly one error, and that one with `text` in it.
+    pub(crate) async fn fails_with(&self, command: Command, text: &str) {
+        let ran = self.run(command).await;
+        let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
+        let messages: Vec<_> = ran.errors.iter().chain(ended).map(|r| &*r.message).collect();
+        assert!(messages.len() == 1 && messages[0].contains(text), "{text}: {messages:?}");
+    }
+
     pub(crate) async fn entries(&self) -> Vec<Entry> {
         self.tenant().audit_search(&AuditQuery::default(), None, 100).await.unwrap().entries
     }

@@ -33,16 +33,7 @@ async fn every_served_parameter_of_groups_changes_what_is_read_back() {
         ("ManagedBy", "nobody", "couldn't be found"),
         ("CustomAttribute1", &"x".repeat(1025), "1025 characters"),
     ] {
-        let ran = organisation.run(set().with(parameter, value)).await;
-        let messages: Vec<_> = ran
-            .errors
-            .iter()
-            .chain(match &ran.end {
-                Ended::Failed(record) => Some(&**record),
-                _ => None,
-            })
-            .collect();
-        assert!(messages.len() == 1 && messages[0].message.contains(text), "{parameter}: {messages:?}");
+        organisation.fails_with(set().with(parameter, value), text).await;
     }
     assert!(organisation.run(set().with("Alias", "pay.roll")).await.warnings[0].contains("no settings of"));
 }
@@ -94,10 +85,7 @@ async fn groups_come_and_go() {
         (new("Other").with("Alias", "a b"), "alias \"a b\""),
         (remove(false), "manager of the group"),
     ] {
-        let ran = organisation.run(wrong).await;
-        let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
-        let messages: Vec<_> = ran.errors.iter().chain(ended).map(|r| &*r.message).collect();
-        assert!(messages.len() == 1 && messages[0].contains(text), "{text}: {messages:?}");
+        organisation.fails_with(wrong, text).await;
         assert_eq!(organisation.entries().await[0].outcome.as_ref().unwrap().ending.word(), "failed", "{text}");
     }
     assert_eq!(organisation.read(command("Get-Group")).await.len(), 24);

@@ -92,10 +92,7 @@ async fn rights_to_a_mailbox_come_and_go() {
             "'Payroll Access'",
         ),
     ] {
-        let ran = organisation.run(wrong).await;
-        let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
-        let messages: Vec<_> = ran.errors.iter().chain(ended).map(|r| &*r.message).collect();
-        assert!(messages.len() == 1 && messages[0].contains(text), "{text}: {messages:?}");
+        organisation.fails_with(wrong, text).await;
         assert_eq!(organisation.entries().await[0].outcome.as_ref().unwrap().ending.word(), "failed", "{text}");
     }
     let asked = organisation.run(on("Remove", "ann.beebe", "FullAccess").with("WhatIf", true)).await;
@@ -153,10 +150,7 @@ async fn the_right_to_send_as_somebody() {
             "Add-MailboxPermission",
         ),
     ] {
-        let ran = organisation.run(wrong).await;
-        let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
-        let messages: Vec<_> = ran.errors.iter().chain(ended).map(|r| &*r.message).collect();
-        assert!(messages.len() == 1 && messages[0].contains(text), "{text}: {messages:?}");
+        organisation.fails_with(wrong, text).await;
     }
     let again = organisation.run(send_as("Add", "billing", "ann.beebe")).await;
     assert!(again.warnings[0].contains("already present"), "{again:?}");
