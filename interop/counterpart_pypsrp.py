@@ -221,6 +221,7 @@ def host_calls():
             shell = run(session, "Invoke-HostCall")
             same((shell.output, ui.asked), (["typed here"], ["ReadLine"]))
             same([str(record.message_data) for record in shell.streams.information], ["got it"])
+            same(ui.lines, ["got it"])
         else:
             [made] = run(session, "New-Mailbox", Shared=True, Name="host-calls").output
             run(session, "Remove-Mailbox", Identity=made.adapted_properties["Alias"])

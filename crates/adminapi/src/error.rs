@@ -47,24 +47,23 @@ fn header_text(text: &str) -> String {
 
 /// Writes the error envelope. The status follows from the record: 404 for an object that is not found, 403 for
 /// refused access, 503 and 504 for a back end that is busy or too slow, 500 for its own failures, else 400.
+///
+/// `further` are the errors after the first, each a detail of its own, in order. What is known of the service shows one
+/// detail, and its module reads no other. A client that reads on has them all; one that does not sees that the call
+/// failed, which texts under status 200 ([`Page::errors`](crate::Page::errors)) would not tell it.
 #[must_use]
-pub fn error_body(record: &ErrorRecord, warnings: &[Arc<str>]) -> ErrorBody {
+pub fn error_body(record: &ErrorRecord, further: &[&ErrorRecord], warnings: &[Arc<str>]) -> ErrorBody {
     let (status, code) = status(record);
-    let exception = record.exception_type();
-    let text = record.details_message.as_deref().unwrap_or(&record.message);
-    let pipe = format!("{}|{exception}|{text}", record.string_id.as_deref().unwrap_or_default());
-    // "Client" is what the service says where the category is the default one and for parameters that do not bind.
-    let client = record.category == ErrorCategory::NotSpecified || is_binding(exception);
-    let detail_code = if client { "Client".to_owned() } else { record.category.name() };
+    let details: Vec<Json> = std::iter::once(record).chain(further.iter().copied()).map(detail).collect();
     let body = json!({"error": {
         "code": code,
         "message": GENERIC,
-        "details": [{"code": detail_code, "target": &*record.target_name, "message": pipe}],
+        "details": details,
         "innererror": {
             "message": GENERIC,
             "type": ODATA_EXCEPTION,
             "stacktrace": "",
-            "internalexception": {"message": text, "type": exception, "stacktrace": ""},
+            "internalexception": {"message": text_of(record), "type": record.exception_type(), "stacktrace": ""},
         },
         "adminapi.warnings@odata.type": "#Collection(String)",
         "@adminapi.warnings": warnings.iter().map(|w| &**w).collect::<Vec<_>>(),
@@ -75,6 +74,21 @@ pub fn error_body(record: &ErrorRecord, warnings: &[Arc<str>]) -> ErrorBody {
         headers.push(("X-ExceptionTargetType", header_text(&record.target_type)));
     }
     ErrorBody { status, headers, body: body.to_string().into_bytes() }
+}
+
+/// What a detail tells of one error: category, target, and in one text its key, exception type and message.
+pub(crate) fn detail(record: &ErrorRecord) -> Json {
+    let exception = record.exception_type();
+    let pipe = format!("{}|{exception}|{}", record.string_id.as_deref().unwrap_or_default(), text_of(record));
+    // "Client" is what the service says where the category is the default one and for parameters that do not bind.
+    let client = record.category == ErrorCategory::NotSpecified || is_binding(exception);
+    let code = if client { "Client".to_owned() } else { record.category.name() };
+    json!({"code": code, "target": &*record.target_name, "message": pipe})
+}
+
+/// The text that is shown of an error.
+pub(crate) fn text_of(record: &ErrorRecord) -> &str {
+    record.details_message.as_deref().unwrap_or(&record.message)
 }
 
 fn is_binding(exception: &str) -> bool {
@@ -109,6 +123,8 @@ pub struct ApiError {
     pub status: u16,
     /// The error as PowerShell would show it. Activity is set only where the answer names the cmdlet.
     pub record: Box<ErrorRecord>,
+    /// Errors after the first, which were told in the same answer.
+    pub further: Vec<ErrorRecord>,
     /// The body was an error envelope. `false` for the NUL body of a refused cmdlet, HTML, plain text.
     pub structured: bool,
     /// `request-id` of the answer.
@@ -141,17 +157,13 @@ pub fn parse_error(status: u16, headers: &[(String, String)], body: &[u8], limit
         record.reason = reason.into();
     }
     record.target_type = header("x-ExceptionTargetType").unwrap_or_default().into();
-    record.activity = header("Cmdlet-Name").unwrap_or_default().into();
-    let server = header("X-CalculatedBETarget").and_then(|s| s.split('.').next()).unwrap_or_default();
-    record.fully_qualified_error_id = format!(
-        "[Server={server},RequestId={},TimeStamp={}],Write-ErrorMessage",
-        header("request-id").unwrap_or_default(),
-        header("Date").unwrap_or_default()
-    )
-    .into();
+    let details = error.and_then(|e| e.get("details")).and_then(Json::as_array);
+    let mut further: Vec<ErrorRecord> = details.into_iter().flatten().skip(1).filter_map(|detail| of_detail(detail, None)).collect();
+    std::iter::once(&mut record).chain(&mut further).for_each(|record| place(record, headers));
     ApiError {
         status,
         record: Box::new(record),
+        further,
         structured: error.is_some(),
         request_id: header("request-id").map(str::to_owned),
         retry_after: header("Retry-After").and_then(|v| link::retry_after(v, RETRY_CAP)),
@@ -175,27 +187,45 @@ fn text<'a>(json: &'a Json, pointer: &str) -> Option<&'a str> {
     json.pointer(pointer).and_then(Json::as_str).filter(|s| !s.is_empty())
 }
 
+/// Says of an error what the answer's headers tell: by whom and when, and of which cmdlet.
+pub(crate) fn place(record: &mut ErrorRecord, headers: &[(String, String)]) {
+    let header = |name: &str| headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str()).unwrap_or_default();
+    record.activity = header("Cmdlet-Name").into();
+    let server = header("X-CalculatedBETarget").split('.').next().unwrap_or_default();
+    let (request, time) = (header("request-id"), header("Date"));
+    record.fully_qualified_error_id = format!("[Server={server},RequestId={request},TimeStamp={time}],Write-ErrorMessage").into();
+}
+
 /// Precedence as the module's: first detail, then the inner exception, then the envelope's own message.
 fn envelope(error: &Map<String, Json>) -> ErrorRecord {
     let inner = error.get("innererror").and_then(|i| i.get("internalexception")).unwrap_or(&Json::Null);
     let detail = error.get("details").and_then(|d| d.get(0)).unwrap_or(&Json::Null);
-    let (id, exception, message) = match text(detail, "/message") {
-        Some(message) => detail_message(message),
-        None => {
-            let message = text(inner, "/message").or_else(|| error.get("message").and_then(Json::as_str));
-            let exception = text(inner, "/type").unwrap_or(ODATA_EXCEPTION).to_owned();
-            (None, Some(exception), message.unwrap_or("the service reported an error without a text").to_owned())
-        }
-    };
-    let exception = exception.unwrap_or_else(|| text(inner, "/type").unwrap_or("System.Exception").to_owned());
-    let code = detail.get("code");
-    let category = match code {
+    of_detail(detail, text(inner, "/type")).unwrap_or_else(|| {
+        let message = text(inner, "/message").or_else(|| error.get("message").and_then(Json::as_str));
+        let message = message.unwrap_or("the service reported an error without a text").to_owned();
+        of_parts(detail, (None, None, message), text(inner, "/type").unwrap_or(ODATA_EXCEPTION))
+    })
+}
+
+/// The error of a detail that has a text; `exception` where the text names none.
+pub(crate) fn of_detail(detail: &Json, exception: Option<&str>) -> Option<ErrorRecord> {
+    Some(of_parts(detail, detail_message(text(detail, "/message")?), exception.unwrap_or("System.Exception")))
+}
+
+/// The error of a text alone.
+pub(crate) fn of_text(message: &str) -> ErrorRecord {
+    of_parts(&Json::Null, detail_message(message), "System.Exception")
+}
+
+fn of_parts(detail: &Json, (id, exception, message): (Option<String>, Option<String>, String), fallback: &str) -> ErrorRecord {
+    let exception = exception.as_deref().unwrap_or(fallback);
+    let category = match detail.get("code") {
         Some(Json::Number(n)) => n.as_i64().map(ErrorCategory::from_number),
         Some(Json::String(s)) => s.parse().ok().map(ErrorCategory::from_number).or_else(|| ErrorCategory::from_name(s)),
         _ => None,
     };
-    let fallback = if is_binding(&exception) { ErrorCategory::InvalidArgument } else { ErrorCategory::NotSpecified };
-    let mut record = ErrorRecord::new(&exception, message, category.unwrap_or(fallback), "");
+    let otherwise = if is_binding(exception) { ErrorCategory::InvalidArgument } else { ErrorCategory::NotSpecified };
+    let mut record = ErrorRecord::new(exception, message, category.unwrap_or(otherwise), "");
     record.string_id = id.map(Arc::from);
     record.target_name = text(detail, "/target").unwrap_or_default().into();
     record

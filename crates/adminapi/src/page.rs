@@ -1,13 +1,19 @@
 use std::sync::Arc;
 
-use exops_psobject::{Limits, Value, clixml, json as psjson};
+use exops_psobject::{ErrorRecord, Limits, Value, clixml, json as psjson};
 use serde_json::{Map, Value as Json};
 
-use crate::error::texts;
+use crate::error::{detail, of_detail, of_text, place, text_of, texts};
 use crate::{ApiError, BodyError, bounded, parse_error};
 
 /// Largest and default number of objects in a page.
 pub const PAGE_SIZE: usize = 1000;
+
+/// Errors under status 200 as texts: what the service gives.
+const ERRORS: &str = "@adminapi.errors";
+/// The same errors in the same order, each as a detail of an error envelope: what this program gives beside them. Other
+/// clients skip annotations that they do not know.
+const ERROR_DETAILS: &str = "@exops.errors";
 
 /// How objects travel (`X-ResponseFormat`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -78,12 +84,12 @@ impl PageWriter {
             self.count = 0;
             self.item(Map::from_iter([("_clixml".to_owned(), clixml::write_document(&objects).into())]).into());
         }
-        let list = |texts: &[Arc<str>]| Json::Array(texts.iter().map(|t| Json::from(&**t)).collect());
         let mut tail = Map::new();
         tail.insert("adminapi.warnings@odata.type".to_owned(), "#Collection(String)".into());
-        tail.insert("@adminapi.warnings".to_owned(), list(&beside.warnings));
+        tail.insert("@adminapi.warnings".to_owned(), beside.warnings.iter().map(|text| &**text).collect());
         if !beside.errors.is_empty() {
-            tail.insert("@adminapi.errors".to_owned(), list(&beside.errors));
+            tail.insert(ERRORS.to_owned(), beside.errors.iter().map(text_of).collect());
+            tail.insert(ERROR_DETAILS.to_owned(), beside.errors.iter().map(detail).collect());
         }
         if let Some(text) = &beside.confirmation {
             tail.insert("@adminapi.confirmationmessage".to_owned(), (&**text).into());
@@ -126,8 +132,9 @@ pub struct Page {
     pub objects: Vec<Value>,
     /// Warnings.
     pub warnings: Vec<Arc<str>>,
-    /// Texts of errors under status 200: the run failed in part.
-    pub errors: Vec<Arc<str>>,
+    /// Errors under status 200: the run failed in part. The service tells their texts only; an answer of this program
+    /// tells message, type, category and target of each.
+    pub errors: Vec<ErrorRecord>,
     /// Where the next page is, as sent: see [`crate::link::follow`].
     pub next_link: Option<String>,
     /// What would be done (`WhatIf`) or is to be confirmed (`Confirm: true`): nothing was done.
@@ -177,10 +184,19 @@ pub fn parse_page(status: u16, headers: &[(String, String)], body: &[u8], limits
     Ok(Page {
         objects,
         warnings: texts(&map, "@adminapi.warnings"),
-        errors: texts(&map, "@adminapi.errors"),
+        errors: errors(&map, headers),
         next_link: map.get("@odata.nextLink").and_then(Json::as_str).map(str::to_owned),
         confirmation: map.get("@adminapi.confirmationmessage").and_then(Json::as_str).map(Arc::from),
     })
+}
+
+fn errors(map: &Map<String, Json>, headers: &[(String, String)]) -> Vec<ErrorRecord> {
+    let mut errors: Vec<ErrorRecord> = match map.get(ERROR_DETAILS).and_then(Json::as_array) {
+        Some(details) => details.iter().filter_map(|detail| of_detail(detail, None)).collect(),
+        None => texts(map, ERRORS).iter().map(|text| of_text(text)).collect(),
+    };
+    errors.iter_mut().for_each(|error| place(error, headers));
+    errors
 }
 
 fn clixml_text(item: &Json) -> Option<&str> {

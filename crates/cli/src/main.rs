@@ -127,7 +127,9 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
         Verb::Status(json) => block_on(Threads::One, status::status(global.profile, wants_json(json))),
         // `cmdlet_line` takes every complete one.
         Verb::Run(_) => Err(Failure::usage("'run' needs the name of a cmdlet").hint("exops run Get-Mailbox -ResultSize 10")),
-        Verb::Rest(options) => block_on(Threads::One, rest::rest(options, global.profile)),
+        Verb::Rest(options) => {
+            block_on(Threads::One, rest::rest(options, global.profile, global.output.is_some_and(output::Format::is_json)))
+        }
         Verb::Explain(options) => explain::explain(&options, global.profile.as_deref(), wants_json(options.json)),
         Verb::Completion(options) => completion::script(options.shell),
         Verb::Disconnect(options) => connect::disconnect(global.profile, options.all),

@@ -16,7 +16,7 @@ use crate::{output_failure, params, tell};
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// Makes the call and prints what came.
-pub(crate) async fn rest(options: Rest, profile: Option<String>) -> Result<Exit, Failure> {
+pub(crate) async fn rest(options: Rest, profile: Option<String>, as_json: bool) -> Result<Exit, Failure> {
     let method = METHODS.into_iter().find(|m| m.as_str().eq_ignore_ascii_case(&options.method));
     let method = method.ok_or_else(|| {
         Failure::usage(format!("'{}' is no method", options.method)).hint("GET, POST, PATCH, PUT or DELETE, then the path")
@@ -41,7 +41,12 @@ pub(crate) async fn rest(options: Rest, profile: Option<String>) -> Result<Exit,
         }
         RawFailure::Fault(fault) => fault.into(),
         RawFailure::Refused(record) => Failure::of_record(&record, Exit::Refused),
-        RawFailure::Record(record) => Failure::of_record(&record, Exit::Cmdlet),
+        RawFailure::Record(first, mut further) => {
+            let last = further.pop().map(Box::new);
+            let before = last.is_some().then_some(&first).into_iter().map(|first| &**first).chain(&further);
+            before.for_each(|record| Failure::of_record(record, Exit::Cmdlet).print(as_json));
+            Failure::of_record(last.as_ref().unwrap_or(&first), Exit::Cmdlet)
+        }
     })?;
     let mut out = std::io::stdout().lock();
     let end: &[u8] = if answer.is_empty() || answer.ends_with(b"\n") { b"" } else { b"\n" };

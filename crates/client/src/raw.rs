@@ -31,8 +31,8 @@ pub struct RawCall {
 pub enum RawFailure {
     /// No usable answer, or none that the caller may have.
     Fault(Fault),
-    /// An error of the service about this call.
-    Record(Box<ErrorRecord>),
+    /// An error of the service about this call, and those that were told after it.
+    Record(Box<ErrorRecord>, Vec<ErrorRecord>),
     /// The same, with status 403.
     Refused(Box<ErrorRecord>),
 }
@@ -184,7 +184,7 @@ impl RawCall {
             }
             429 => fault(FaultKind::Throttled(error.retry_after.unwrap_or(Duration::from_secs(1))), format!("{place} is busy: {message}"))
                 .into(),
-            _ if error.structured => RawFailure::Record(error.record),
+            _ if error.structured => RawFailure::Record(error.record, error.further),
             300..=399 => fault(FaultKind::Protocol, format!("{place} redirects elsewhere, which is not followed")).into(),
             500..=599 => fault(FaultKind::Unreachable, format!("{place} failed: {message}")).with_hint("try again later").into(),
             status => fault(FaultKind::Protocol, format!("{place} answered HTTP {status} to {} {}: {message}", self.method, self.url))

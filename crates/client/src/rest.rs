@@ -188,7 +188,7 @@ impl Run {
         let mut push = |record: Record| self.queue.push_back(Step::Record(record));
         let count = page.objects.len().min(room);
         page.objects.into_iter().take(count).for_each(|o| push(Record::Output(o)));
-        page.errors.iter().for_each(|text| push(Record::Error(Box::new(partial_error(&self.request.cmdlet, text)))));
+        page.errors.into_iter().for_each(|error| push(Record::Error(Box::new(named(error, &self.request.cmdlet)))));
         self.received += count;
         let more_left = cut || page.next_link.is_some();
         let go_on = page.next_link.filter(|_| !cut && self.result_size.remaining(self.received) > 0);
@@ -287,7 +287,17 @@ impl Run {
                 }
                 Ok(answer) => match parse_page(answer.status, &answer.headers, &answer.body, &Limits::default()) {
                     Ok(page) => return Ok((page, url)),
-                    Err(error) => self.refused(*error, &answer, &url, &token, tries),
+                    Err(mut error) => {
+                        let further = std::mem::take(&mut error.further);
+                        match self.refused(*error, &answer, &url, &token, tries) {
+                            Trouble::End(Ended::Failed(first) | Ended::Refused(first)) if !further.is_empty() => {
+                                let further = further.into_iter().map(|error| Box::new(named(error, &self.request.cmdlet)));
+                                self.queue.extend(std::iter::once(first).chain(further).map(|error| Step::Record(Record::Error(error))));
+                                Trouble::End(Ended::Completed)
+                            }
+                            trouble => trouble,
+                        }
+                    }
                 },
             };
             match trouble {
@@ -358,12 +368,9 @@ impl Run {
         if again { Trouble::Wait(FIRST_WAIT * 2u32.pow(tries - 1)) } else { Trouble::End(lost.fault.into()) }
     }
 
-    /// An answer that is not a page.
+    /// An answer that is not a page, without what it tells after the first error.
     fn refused(&self, error: ApiError, answer: &Answer, url: &str, token: &Token, tries: u32) -> Trouble {
-        let mut record = error.record;
-        if record.activity.is_empty() {
-            record.activity = self.request.cmdlet.as_str().into();
-        }
+        let mut record = Box::new(named(*error.record, &self.request.cmdlet));
         let fault = |kind: FaultKind, text: String| {
             let mut fault = Fault::new(kind, text).with_code(format!("HTTP{}", error.status));
             fault.request_id = error.request_id.clone();
@@ -472,9 +479,10 @@ pub(crate) fn now() -> DateTime {
     DateTime::from_unix_milliseconds(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// A text of `@adminapi.errors`: the service gives no more than that.
-fn partial_error(cmdlet: &str, text: &str) -> ErrorRecord {
-    let mut record = ErrorRecord::new("System.Exception", text, ErrorCategory::NotSpecified, "Write-ErrorMessage");
-    record.activity = cmdlet.into();
+/// An error with the cmdlet's name, which the service leaves out where only one can be meant.
+fn named(mut record: ErrorRecord, cmdlet: &str) -> ErrorRecord {
+    if record.activity.is_empty() {
+        record.activity = cmdlet.into();
+    }
     record
 }

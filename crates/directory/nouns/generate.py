@@ -25,6 +25,7 @@ name; text. All but the first are marked `assumed`. Statements of facts.txt:
     members PROPERTY = A B C        the only texts that a property, or each item of a list, may be set to
     names PROPERTY = A | B          names of objects that exist without being nouns; nothing else may be set
     reference PROPERTIES            hold names of recipients of the organisation
+    union WHOLE SENDERS MEMBERS     a list of references that is two in one: all that are no groups, and the groups
     variant PARAMETER VALUE = JSON  what a parameter without a property sets for one of its values; null gives defaults back
     unique|shared KIND PROPERTIES   what finds an object; unique values belong to one object only
     index PROPERTIES                properties kept in the index; on a view, for all nouns that are listed under it

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use exops_audit::{Change as Changed, Ending, IntentId, Outcome};
 use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::{Choice, Confirm, Ended};
-use exops_store::{Fate, Listing, Object, Rework, StoreError};
+use exops_store::{Change, Fate, Found, Listing, StoreError};
 use serde_json::Value as Json;
 
 use crate::addresses;
@@ -15,7 +15,7 @@ use crate::mailbox::check_name;
 use crate::nouns::{Noun, Property, Variant};
 use crate::organization::{Entity, Organization};
 use crate::output::Flow;
-use crate::references::{Accepts, holding, rename, renamed};
+use crate::references::{Accepts, Recipients, Referred, rename, renamed};
 use crate::seed::escape_dn;
 use crate::values::to_text;
 use crate::{Directory, Run};
@@ -78,11 +78,11 @@ impl Run {
             Ok(Err(record)) => return self.reject(record).await,
             Err(end) => return Err(self.close_entry(end).await),
         };
-        match self.name_references(&mut assignments).await {
-            Ok(None) => {}
-            Ok(Some(record)) => return self.reject(record).await,
+        let referred = match self.references(noun, &mut assignments).await {
+            Ok(Ok(referred)) => referred,
+            Ok(Err(record)) => return self.reject(record).await,
             Err(end) => return Err(self.close_entry(end).await),
-        }
+        };
         let domains = match self.accepted_domains(&assignments).await {
             Ok(domains) => domains,
             Err(end) => return Err(self.close_entry(end).await),
@@ -95,6 +95,7 @@ impl Run {
             directory: self.directory.clone(),
             noun,
             assignments,
+            referred,
             domains,
             caller: self.invocation.caller.principal.display_name().to_owned(),
             scopes: self.permit.obligations().write_scopes.clone(),
@@ -104,9 +105,9 @@ impl Run {
         };
         // Only a new name touches those that refer to the object.
         let renames = transaction.assignments.iter().any(|a| a.sets("Name"));
-        let holding = if renames { holding(self.organization().text(&entity, "Name")) } else { (Vec::new(), String::new()) };
-        let decide = move |object: Option<Object>, holders: Vec<Object>| transaction.decide(object.as_ref(), &holders);
-        match self.store().change_referenced(entity.id, holding, self.directory.index(), decide).await {
+        let related = transaction.referred.related(&self.directory, renames);
+        let decide = move |found: Found| transaction.decide(&found);
+        match self.store().change_object(entity.id, related, self.directory.index(), decide).await {
             Ok(Done::Changed) => Ok(()),
             Ok(Done::Unchanged(name)) => {
                 let text = format!("The command completed successfully but no settings of '{name}' have been modified.");
@@ -141,18 +142,33 @@ impl Run {
             .collect()
     }
 
-    /// Puts the names of recipients where the client wrote whatever identifies them; a record when one is not found.
-    async fn name_references(&self, assignments: &mut [Assignment]) -> Flow<Option<Box<ErrorRecord>>> {
+    /// Puts ids where the client wrote whatever identifies recipients; the record when one is not found, or cannot stand there.
+    async fn references(&self, noun: &'static Noun, assignments: &mut [Assignment]) -> Flow<Result<Referred, Box<ErrorRecord>>> {
+        let mut referred = Referred::default();
+        for union in &noun.unions {
+            let sets = |name: &str| assignments.iter().any(|a| a.sets(name));
+            if let Some(part) = [&union.senders, &union.members].into_iter().find(|part| sets(&union.whole) && sets(part)) {
+                let text = format!("The parameters {} and {part} can't be used together: the first sets both lists.", union.whole);
+                return Ok(Err(self.origin().validation(text)));
+            }
+        }
         for assignment in assignments {
             let Assignment::Property(property, edit) = assignment else { continue };
             if !property.reference {
                 continue;
             }
-            if let Err(record) = self.name_recipients(edit, Accepts::Recipients).await? {
-                return Ok(Some(record));
+            let accepts = if noun.unions.iter().any(|union| union.senders == property.name) {
+                Accepts::Senders
+            } else if noun.unions.iter().any(|union| union.members == property.name) {
+                Accepts::Groups
+            } else {
+                Accepts::Recipients
+            };
+            if let Err(record) = self.refer(edit, accepts, &mut referred).await? {
+                return Ok(Err(record));
             }
         }
-        Ok(None)
+        Ok(Ok(referred))
     }
 
     /// The accepted domains, folded, when addresses are being set.
@@ -340,6 +356,7 @@ struct Transaction {
     directory: Directory,
     noun: &'static Noun,
     assignments: Vec<Assignment>,
+    referred: Referred,
     /// Accepted domains, folded.
     domains: Vec<String>,
     /// Name of the caller.
@@ -352,8 +369,8 @@ struct Transaction {
 
 impl Transaction {
     /// Sees the object as it is in the transaction: what was resolved before may have changed since.
-    fn decide(self, object: Option<&Object>, holders: &[Object]) -> Rework<Done> {
-        let read = object.map(Entity::read).transpose().map_err(|e| self.origin.storage(&e));
+    fn decide(self, found: &Found) -> Change<Done> {
+        let read = found.object.as_ref().map(Entity::read).transpose().map_err(|e| self.origin.storage(&e));
         let mut entity = match read {
             Ok(Some(entity)) if entity.noun.name == self.noun.name => entity,
             Ok(_) => return self.rejected("", self.origin.not_found(&self.identity)),
@@ -365,16 +382,21 @@ impl Transaction {
             return self.rejected(&name, self.origin.out_of_scope(&self.noun.name, &name));
         }
         let before = entity.clone();
+        let recipients = match self.referred.found(organization, &self.origin, &found.named) {
+            Ok(recipients) => recipients,
+            Err(record) => return self.rejected(&name, record),
+        };
         for assignment in &self.assignments {
-            if let Err(record) = self.apply(&mut entity, assignment) {
+            if let Err(record) = self.apply(&mut entity, assignment, &recipients) {
                 return self.rejected(&name, record);
             }
         }
+        self.unite(&mut entity);
         self.follow_hold(&before, &mut entity);
         let (old, new) = (organization.text(&before, "Name"), organization.text(&entity, "Name").to_owned());
         let mut refer = Vec::new();
         if *old != *new {
-            refer = match renamed(organization, holders, old, Some(&new)) {
+            refer = match renamed(organization, &found.holders, old, Some(&new)) {
                 Ok(rows) => rows,
                 Err(error) => return self.rejected(&name, self.origin.storage(&error)),
             };
@@ -391,19 +413,19 @@ impl Transaction {
         }
         if changes.is_empty() {
             let outcome = self.outcome(Ending::Succeeded, &name, changes);
-            return Rework { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Unchanged(name) };
+            return Change { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Unchanged(name) };
         }
         put(&mut entity, "WhenChanged", Some(seconds(self.origin.time)));
         match organization.rows(&entity) {
             Ok(row) => {
                 let outcome = self.outcome(Ending::Succeeded, &name, changes);
-                Rework { fate: Fate::Changed(Box::new(row)), holders: refer, outcome, answer: Done::Changed }
+                Change { fate: Fate::Changed(Box::new(row)), holders: refer, outcome, answer: Done::Changed }
             }
             Err(error) => self.rejected(&name, self.origin.storage(&error)),
         }
     }
 
-    fn apply(&self, entity: &mut Entity, assignment: &Assignment) -> Result<(), Box<ErrorRecord>> {
+    fn apply(&self, entity: &mut Entity, assignment: &Assignment, recipients: &Recipients) -> Result<(), Box<ErrorRecord>> {
         let invalid = |reason| self.origin.validation(reason);
         let (property, edit) = match assignment {
             Assignment::Property(property, edit) => (*property, edit),
@@ -414,6 +436,15 @@ impl Transaction {
                 return Ok(());
             }
         };
+        if let Some(union) = self.noun.unions.iter().find(|union| union.whole == property.name) {
+            for (part, groups) in [(&union.senders, false), (&union.members, true)] {
+                let edit = recipients.name(edit, Some(groups));
+                let after = edit.apply(property, self.directory.0.organization.stored(entity, self.noun, part));
+                put(entity, part, after);
+            }
+            return Ok(());
+        }
+        let edit = &if property.reference { recipients.name(edit, None) } else { edit.clone() };
         let old = self.directory.0.organization.stored(entity, self.noun, &property.name).clone();
         match (&*property.name, edit) {
             ("EmailAddresses", Edit::Replace(new)) => {
@@ -442,6 +473,17 @@ impl Transaction {
             (name, edit) => {
                 put(entity, name, edit.apply(property, &old));
                 Ok(())
+            }
+        }
+    }
+
+    /// Lists that are two in one hold what those hold, where one of them was set.
+    fn unite(&self, entity: &mut Entity) {
+        for union in &self.noun.unions {
+            if [&union.whole, &union.senders, &union.members].into_iter().any(|name| self.assignments.iter().any(|a| a.sets(name))) {
+                let stored = |name| items(self.directory.0.organization.stored(entity, self.noun, name)).iter().cloned();
+                let whole = stored(&union.senders).chain(stored(&union.members)).collect();
+                put(entity, &union.whole, Some(whole));
             }
         }
     }
@@ -505,9 +547,9 @@ impl Transaction {
         outcome(self.intent, &self.origin, ending, object, changes)
     }
 
-    fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Rework<Done> {
+    fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Change<Done> {
         let object = if object.is_empty() { &self.identity } else { object };
         let outcome = self.outcome(Ending::Failed(record.message.to_string()), object, Vec::new());
-        Rework { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Rejected(record) }
+        Change { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Rejected(record) }
     }
 }

@@ -54,6 +54,28 @@ impl Edit {
         one.iter_mut().chain(two).filter(|json| json.is_string())
     }
 
+    /// The same with other texts, each once; of a list, those go for which there is none.
+    pub(crate) fn with_texts(&self, text: impl Fn(&str) -> Option<String>) -> Self {
+        let other = |json: &Json| match json {
+            Json::String(old) => text(old).map(Json::from),
+            json => Some(json.clone()),
+        };
+        let others = |items: &[Json]| {
+            let mut all: Vec<Json> = Vec::with_capacity(items.len());
+            for item in items.iter().filter_map(other) {
+                if !all.contains(&item) {
+                    all.push(item);
+                }
+            }
+            all
+        };
+        match self {
+            Self::Replace(Json::Array(items)) => Self::replace(others(items)),
+            Self::Replace(value) => Self::Replace(other(value).unwrap_or(Json::Null)),
+            Self::Amend { add, remove } => Self::Amend { add: others(add), remove: others(remove) },
+        }
+    }
+
     /// The value that a property has afterwards. `None` gives its default back.
     pub(crate) fn apply(&self, property: &Property, old: &Json) -> Option<Json> {
         match self {

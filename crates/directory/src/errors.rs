@@ -30,7 +30,7 @@ const DENIED: &str = "Microsoft.Exchange.Configuration.Authorization.CmdletAcces
 const MEMBER_EXISTS: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberAlreadyExistsException";
 const MEMBER_NOT_FOUND: &str = "Microsoft.Exchange.Management.RecipientTasks.MemberNotFoundException";
 const NOT_A_MANAGER: &str = "Microsoft.Exchange.Management.RecipientTasks.OperationRequiresGroupManagerException";
-const NOT_A_PRINCIPAL: &str = "Microsoft.Exchange.Configuration.Tasks.RecipientTaskException";
+const WRONG_RECIPIENT: &str = "Microsoft.Exchange.Configuration.Tasks.RecipientTaskException";
 const STORAGE: &str = "Microsoft.Exchange.Data.Directory.ADTransientException";
 const STOPPED_BY_PREFERENCE: &str = "System.Management.Automation.ActionPreferenceStopException";
 
@@ -127,10 +127,10 @@ impl Origin {
         self.task_error(MEMBER_NOT_FOUND, text, ErrorCategory::NotSpecified, None)
     }
 
-    /// A recipient that cannot have rights.
-    pub(crate) fn not_a_principal(&self, name: &str, kind: &str) -> Box<ErrorRecord> {
-        let text = format!("\"{name}\" is a {kind}. Only a user or a mail-enabled security group can be named here.");
-        self.task_error(NOT_A_PRINCIPAL, text, ErrorCategory::InvalidArgument, None)
+    /// A recipient of a kind that cannot be named there.
+    pub(crate) fn wrong_recipient(&self, name: &str, kind: &str, instead: &str) -> Box<ErrorRecord> {
+        let text = format!("\"{name}\" is a {kind}. Only {instead} can be named here.");
+        self.task_error(WRONG_RECIPIENT, text, ErrorCategory::InvalidArgument, None)
     }
 
     /// A group of which the caller is no owner.

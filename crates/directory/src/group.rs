@@ -7,11 +7,11 @@ use uuid::Uuid;
 use crate::Run;
 use crate::change::{put, seconds};
 use crate::edit::Edit;
-use crate::mailbox::{Named, distinguished_name, legacy_dn};
+use crate::mailbox::{Draft, Named, distinguished_name, legacy_dn};
 use crate::nouns::{Noun, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
-use crate::references::Accepts;
+use crate::references::{Accepts, Referred};
 
 /// Parameters of `New-DistributionGroup`.
 pub(crate) const NEW: [&str; 13] = [
@@ -42,7 +42,7 @@ impl Run {
         self.need_intent()?;
         let Some(groups) = noun("DistributionGroup") else { return Ok(()) };
         match self.group_draft(groups).await {
-            Ok(entity) => self.create(groups, entity).await,
+            Ok(draft) => self.create(draft).await,
             Err(end) => Err(self.close_entry(end).await),
         }
     }
@@ -56,7 +56,7 @@ impl Run {
         self.remove("DistributionGroup", "removes the group, not its members").await
     }
 
-    async fn group_draft(&self, groups: &'static Noun) -> Flow<Entity> {
+    async fn group_draft(&self, groups: &'static Noun) -> Flow<Draft> {
         let Named { name, alias, primary, addresses, .. } = self.named().await?;
         let security = match self.said("Type").unwrap_or_default().to_ascii_lowercase().as_str() {
             "" | "distribution" => false,
@@ -96,13 +96,14 @@ impl Run {
         for parameter in VALUES {
             self.fill(&mut entity, groups.property(parameter), parameter)?;
         }
+        let (mut references, mut referred) = (Vec::new(), Referred::default());
         for parameter in RECIPIENTS {
             let (Some(value), Some(property)) = (self.command.argument(parameter), groups.property(parameter)) else { continue };
             let edit = Edit::read(property, value);
             let mut edit = edit.map_err(|reason| self.conversion(parameter, value, &property.kind.name, &reason))?;
-            self.name_recipients(&mut edit, Accepts::Recipients).await?.map_err(Ended::Failed)?;
-            put(&mut entity, parameter, edit.apply(property, &Json::Null));
+            self.refer(&mut edit, Accepts::Recipients, &mut referred).await?.map_err(Ended::Failed)?;
+            references.push((property, edit));
         }
-        Ok(entity)
+        Ok(Draft { entity, references, referred })
     }
 }

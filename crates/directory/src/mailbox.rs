@@ -1,19 +1,20 @@
 //! `New-Mailbox` and `Remove-Mailbox`.
 
 use exops_audit::Ending;
-use exops_psobject::Value;
+use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::Ended;
-use exops_store::{Change, Fate, Object, Rework, StoreError};
+use exops_store::{Change, Fate, Found, Row, StoreError};
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use crate::change::{Done, changes, in_scope, is_alias, outcome, put, seconds};
 use crate::edit::Edit;
+use crate::errors::Origin;
 use crate::nouns::{Noun, Property, noun};
-use crate::organization::Entity;
+use crate::organization::{Entity, Organization};
 use crate::output::Flow;
-use crate::references::{holding, renamed};
+use crate::references::{Referred, renamed};
 use crate::seed::{dn, escape_dn};
 use crate::values::is_smtp_address;
 use crate::{FOREST, Run};
@@ -54,6 +55,14 @@ const PASSWORD_KINDS: usize = 3;
 const GIB: u64 = 1 << 30;
 const ADMINISTRATIVE_GROUP: &str = "/o=ExchangeLabs/ou=Exchange Administrative Group (FYDIBOHF23SPDLT)";
 
+/// A new object, and the recipients to which it is going to refer.
+pub(crate) struct Draft {
+    pub(crate) entity: Entity,
+    /// Properties that hold names, and the ids whose names they are to hold.
+    pub(crate) references: Vec<(&'static Property, Edit)>,
+    pub(crate) referred: Referred,
+}
+
 /// What names a new recipient.
 pub(crate) struct Named {
     pub(crate) name: String,
@@ -71,35 +80,32 @@ impl Run {
         self.need_intent()?;
         let Some(mailbox) = noun("Mailbox") else { return Ok(()) };
         match self.draft(mailbox).await {
-            Ok(entity) => self.create(mailbox, entity).await,
+            Ok(entity) => self.create(Draft { entity, references: Vec::new(), referred: Referred::default() }).await,
             Err(end) => Err(self.close_entry(end).await),
         }
     }
 
     /// Stores a new object and shows it.
-    pub(crate) async fn create(&self, kind: &'static Noun, entity: Entity) -> Flow {
-        let organization = self.organization();
-        let name = organization.canonical_name(&entity);
-        let blank = Entity { values: Map::new(), ..entity.clone() };
-        let mut changed = changes(organization, kind, &blank, &entity);
-        changed.iter_mut().for_each(|change| change.old.clear());
-        if !in_scope(organization, kind, &self.permit.obligations().write_scopes, &entity) {
-            return self.reject(self.origin().out_of_scope(&kind.name, &name)).await;
-        }
-        let row = match organization.rows(&entity) {
-            Ok(row) => row,
-            Err(error) => return Err(self.terminate(self.origin().storage(&error)).await),
-        };
+    pub(crate) async fn create(&self, draft: Draft) -> Flow {
+        let (id, kind) = (draft.entity.id, draft.entity.noun);
+        let name = self.organization().canonical_name(&draft.entity);
         if !self.agreed(format!("Creating {} \"{name}\".", kind.name.to_lowercase())).await? {
             return Ok(());
         }
-        let outcome = outcome(self.invocation.intent, self.origin(), Ending::Succeeded, &name, changed);
-        match self
-            .store()
-            .change_object(entity.id, self.directory.index(), move |_| Change { object: Some(row), outcome, answer: () })
-            .await
-        {
-            Ok(()) => self.show(&entity, kind).await,
+        let related = draft.referred.related(&self.directory, false);
+        let (directory, origin, intent) = (self.directory.clone(), self.origin().clone(), self.invocation.intent);
+        let scopes = self.permit.obligations().write_scopes.clone();
+        let decide = move |found: Found| {
+            let organization = &directory.0.organization;
+            let (fate, ending, changes, answer) = match draft.decide(organization, &origin, &scopes, &found) {
+                Ok((entity, row, changes)) => (Fate::Changed(Box::new(row)), Ending::Succeeded, changes, Ok(entity)),
+                Err(record) => (Fate::Kept, Ending::Failed(record.message.to_string()), Vec::new(), Err(record)),
+            };
+            Change { fate, holders: Vec::new(), outcome: outcome(intent, &origin, ending, &name, changes), answer }
+        };
+        match self.store().change_object(id, related, self.directory.index(), decide).await {
+            Ok(Ok(entity)) => self.show(&entity, kind).await,
+            Ok(Err(record)) => self.output.error(record).await,
             Err(StoreError::IdentityTaken { kind, value, owner }) => self.reject(self.taken(&kind, &value, owner).await).await,
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
         }
@@ -125,7 +131,7 @@ impl Run {
         if !self.agreed(format!("Removing {} Identity:\"{name}\" {effect}.", kind.name.to_lowercase())).await? {
             return Ok(());
         }
-        let text = self.organization().text(&entity, "Name").to_owned();
+        let related = Referred::default().related(&self.directory, true);
         let removing = Removing {
             directory: self.directory.clone(),
             origin: self.origin().clone(),
@@ -134,8 +140,7 @@ impl Run {
             kind,
             identity,
         };
-        let decide = move |object: Option<Object>, holders: Vec<Object>| removing.decide(object.as_ref(), &holders);
-        match self.store().change_referenced(entity.id, holding(&text), self.directory.index(), decide).await {
+        match self.store().change_object(entity.id, related, self.directory.index(), move |found| removing.decide(&found)).await {
             Ok(Done::Rejected(record)) => self.output.error(record).await,
             Ok(_) => Ok(()),
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
@@ -306,10 +311,35 @@ fn alias_of(name: &str) -> String {
     text.split('.').filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
 }
 
+impl Draft {
+    /// The object to store with its rows and everything that it changes, or the record of why there is none.
+    fn decide(
+        self,
+        organization: &Organization,
+        origin: &Origin,
+        scopes: &[exops_filter::Filter],
+        found: &Found,
+    ) -> Result<(Entity, Row, Vec<exops_audit::Change>), Box<ErrorRecord>> {
+        let Self { mut entity, references, referred } = self;
+        let recipients = referred.found(organization, origin, &found.named)?;
+        for (property, edit) in references {
+            put(&mut entity, &property.name, recipients.name(&edit, None).apply(property, &Json::Null));
+        }
+        if !in_scope(organization, entity.noun, scopes, &entity) {
+            return Err(origin.out_of_scope(&entity.noun.name, &organization.canonical_name(&entity)));
+        }
+        let blank = Entity { values: Map::new(), ..entity.clone() };
+        let mut changes = changes(organization, entity.noun, &blank, &entity);
+        changes.iter_mut().for_each(|change| change.old.clear());
+        let row = organization.rows(&entity).map_err(|e| origin.storage(&e))?;
+        Ok((entity, row, changes))
+    }
+}
+
 /// Everything that a removal's decision needs.
 struct Removing {
     directory: crate::Directory,
-    origin: crate::errors::Origin,
+    origin: Origin,
     intent: Option<exops_audit::IntentId>,
     scopes: Vec<exops_filter::Filter>,
     kind: &'static Noun,
@@ -317,15 +347,15 @@ struct Removing {
 }
 
 impl Removing {
-    fn decide(self, object: Option<&Object>, holders: &[Object]) -> Rework<Done> {
+    fn decide(self, found: &Found) -> Change<Done> {
         let organization = &self.directory.0.organization;
-        let refused = |object: &str, record: Box<exops_psobject::ErrorRecord>| Rework {
+        let refused = |object: &str, record: Box<ErrorRecord>| Change {
             fate: Fate::Kept,
             holders: Vec::new(),
             outcome: outcome(self.intent, &self.origin, Ending::Failed(record.message.to_string()), object, Vec::new()),
             answer: Done::Rejected(record),
         };
-        let entity = match object.map(Entity::read).transpose() {
+        let entity = match found.object.as_ref().map(Entity::read).transpose() {
             Ok(Some(entity)) if entity.noun.name == self.kind.name => entity,
             Ok(_) => return refused(&self.identity, self.origin.not_found(&self.identity)),
             Err(error) => return refused(&self.identity, self.origin.storage(&error)),
@@ -334,7 +364,7 @@ impl Removing {
         if !in_scope(organization, self.kind, &self.scopes, &entity) {
             return refused(&name, self.origin.out_of_scope(&self.kind.name, &name));
         }
-        let holders = match renamed(organization, holders, organization.text(&entity, "Name"), None) {
+        let holders = match renamed(organization, &found.holders, organization.text(&entity, "Name"), None) {
             Ok(holders) => holders,
             Err(error) => return refused(&name, self.origin.storage(&error)),
         };
@@ -342,6 +372,6 @@ impl Removing {
         let mut changes = changes(organization, self.kind, &entity, &gone);
         changes.iter_mut().for_each(|change| change.new.clear());
         let outcome = outcome(self.intent, &self.origin, Ending::Succeeded, &name, changes);
-        Rework { fate: Fate::Removed, holders, outcome, answer: Done::Changed }
+        Change { fate: Fate::Removed, holders, outcome, answer: Done::Changed }
     }
 }

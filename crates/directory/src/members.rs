@@ -2,7 +2,7 @@
 
 use exops_audit::{Ending, IntentId};
 use exops_psobject::{ErrorRecord, Value};
-use exops_store::{Change, Object};
+use exops_store::{Change, Fate, Found};
 use serde_json::Value as Json;
 
 use crate::change::{changes, in_scope, outcome, put, seconds};
@@ -12,7 +12,7 @@ use crate::nouns::{Noun, Property, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
 use crate::read::more_results;
-use crate::references::Accepts;
+use crate::references::{Accepts, Referred};
 use crate::values::fold;
 use crate::{Directory, Run};
 
@@ -66,6 +66,7 @@ struct Transaction {
     property: &'static Property,
     membership: Membership,
     edit: Edit,
+    referred: Referred,
     identity: String,
     scopes: Vec<exops_filter::Filter>,
     intent: Option<IntentId>,
@@ -107,17 +108,18 @@ impl Run {
         if !self.command.flag("BypassSecurityGroupManagerCheck") {
             return self.reject(self.origin().not_a_manager()).await;
         }
-        match self.name_recipients(&mut edit, Accepts::Recipients).await {
-            Ok(Ok(ids)) if ids.contains(&group.id) => {
+        let mut referred = Referred::default();
+        match self.refer(&mut edit, Accepts::Recipients, &mut referred).await {
+            Ok(Ok(())) if referred.ids().any(|id| id == group.id) => {
                 let text = "A group can't be a member of itself.".to_owned();
                 return self.reject(self.origin().validation(text)).await;
             }
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(record)) => return self.reject(record).await,
             Err(end) => return Err(self.close_entry(end).await),
         }
         let name = self.organization().canonical_name(&group);
-        let members = edit.texts_mut().filter_map(|text| text.as_str()).collect::<Vec<_>>().join("\", \"");
+        let members = referred.text();
         let action = match membership {
             Membership::Add => format!("Adding distribution group member \"{members}\" on group \"{name}\"."),
             Membership::Remove => format!("Removing distribution group member \"{members}\" on group \"{name}\"."),
@@ -132,12 +134,14 @@ impl Run {
             property,
             membership,
             edit,
+            referred,
             identity,
             scopes: self.permit.obligations().write_scopes.clone(),
             intent: self.invocation.intent,
             origin: self.origin().clone(),
         };
-        match self.store().change_object(group.id, self.directory.index(), move |object| transaction.decide(object.as_ref())).await {
+        let related = transaction.referred.related(&self.directory, false);
+        match self.store().change_object(group.id, related, self.directory.index(), move |found| transaction.decide(&found)).await {
             Ok(None) => Ok(()),
             Ok(Some(record)) => self.output.error(record).await,
             Err(error) => Err(self.terminate(self.origin().storage(&error)).await),
@@ -147,9 +151,9 @@ impl Run {
 
 impl Transaction {
     /// Sees the group as it is in the transaction. Answers the record of why nothing was changed.
-    fn decide(self, object: Option<&Object>) -> Change<Option<Box<ErrorRecord>>> {
+    fn decide(self, found: &Found) -> Change<Option<Box<ErrorRecord>>> {
         let organization = &self.directory.0.organization;
-        let read = object.map(Entity::read).transpose().map_err(|e| self.origin.storage(&e));
+        let read = found.object.as_ref().map(Entity::read).transpose().map_err(|e| self.origin.storage(&e));
         let before = match read {
             Ok(Some(entity)) => entity,
             Ok(None) => return self.rejected(&self.identity, self.origin.not_found(&self.identity)),
@@ -159,34 +163,39 @@ impl Transaction {
         if !in_scope(organization, self.groups, &self.scopes, &before) {
             return self.rejected(&name, self.origin.out_of_scope(&self.groups.name, &name));
         }
+        let edit = match self.referred.found(organization, &self.origin, &found.named) {
+            Ok(recipients) => recipients.name(&self.edit, None),
+            Err(record) => return self.rejected(&name, record),
+        };
         let old = organization.stored(&before, self.groups, &self.property.name);
-        let members = match self.members(old, organization.text(&before, "Name")) {
+        let members = match self.members(&edit, old, organization.text(&before, "Name")) {
             Ok(members) => members,
             Err(record) => return self.rejected(&name, record),
         };
         let mut after = before.clone();
         put(&mut after, &self.property.name, Some(members));
         let changes = changes(organization, self.groups, &before, &after);
-        let done = |object, changes| Change {
-            object,
+        let done = |fate, changes| Change {
+            fate,
+            holders: Vec::new(),
             outcome: outcome(self.intent, &self.origin, Ending::Succeeded, &name, changes),
             answer: None,
         };
         if changes.is_empty() {
-            return done(None, changes);
+            return done(Fate::Kept, changes);
         }
         put(&mut after, "WhenChanged", Some(seconds(self.origin.time)));
         match organization.rows(&after) {
-            Ok(rows) => done(Some(rows), changes),
+            Ok(row) => done(Fate::Changed(Box::new(row)), changes),
             Err(error) => self.rejected(&name, self.origin.storage(&error)),
         }
     }
 
     /// The members afterwards.
-    fn members(&self, old: &Json, group: &str) -> Result<Json, Box<ErrorRecord>> {
+    fn members(&self, edit: &Edit, old: &Json, group: &str) -> Result<Json, Box<ErrorRecord>> {
         let old = old.as_array().map_or(&[][..], Vec::as_slice);
-        let Edit::Replace(Json::Array(named)) = &self.edit else {
-            return Ok(self.edit.apply(self.property, &Json::Array(old.to_vec())).unwrap_or_else(|| Json::Array(Vec::new())));
+        let Edit::Replace(Json::Array(named)) = edit else {
+            return Ok(edit.apply(self.property, &Json::Array(old.to_vec())).unwrap_or_else(|| Json::Array(Vec::new())));
         };
         let one = named.first().and_then(Json::as_str).unwrap_or_default();
         let is_one = |item: &Json| item.as_str().is_some_and(|text| fold(text) == fold(one));
@@ -195,20 +204,13 @@ impl Transaction {
             Membership::Add => Ok(old.iter().chain(named).cloned().collect()),
             Membership::Remove if !old.iter().any(is_one) => Err(self.origin.member_not_found(one, group)),
             Membership::Remove => Ok(old.iter().filter(|item| !is_one(item)).cloned().collect()),
-            Membership::Update => {
-                let mut all: Vec<Json> = Vec::new();
-                for item in named {
-                    if !all.contains(item) {
-                        all.push(item.clone());
-                    }
-                }
-                Ok(all.into())
-            }
+            Membership::Update => Ok(named.clone().into()),
         }
     }
 
     fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Change<Option<Box<ErrorRecord>>> {
         let ending = Ending::Failed(record.message.to_string());
-        Change { object: None, outcome: outcome(self.intent, &self.origin, ending, object, Vec::new()), answer: Some(record) }
+        let outcome = outcome(self.intent, &self.origin, ending, object, Vec::new());
+        Change { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Some(record) }
     }
 }

@@ -109,6 +109,17 @@ pub struct Variant {
     pub sets: serde_json::Map<String, Json>,
 }
 
+/// A list of recipients that is two lists in one: setting it sets both, and it always holds what both hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Union {
+    /// The property with everybody.
+    pub whole: Arc<str>,
+    /// The one with all that are no groups.
+    pub senders: Arc<str>,
+    /// The one with the groups.
+    pub members: Arc<str>,
+}
+
 /// A cmdlet that serves a noun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -158,6 +169,8 @@ pub struct Noun {
     pub ordered: Vec<Arc<str>>,
     /// Values of parameters that set several properties.
     pub variants: Vec<Variant>,
+    /// Lists that are two in one.
+    pub unions: Vec<Union>,
     by_name: HashMap<String, usize>,
 }
 
@@ -254,6 +267,12 @@ pub fn parse(text: &str) -> Result<Vec<Noun>, String> {
                 let (property, legal) = rest.split_once(" =").ok_or_else(fail)?;
                 names.insert(property.to_owned(), legal.split(" | ").map(str::trim).filter(|n| !n.is_empty()).map(Arc::from).collect());
             }
+            "union" => match words(rest).as_slice() {
+                [whole, senders, members] => {
+                    noun.unions.push(Union { whole: whole.clone(), senders: senders.clone(), members: members.clone() });
+                }
+                _ => return Err(fail()),
+            },
             "variant" => {
                 let (head, sets) = rest.split_once(" = ").ok_or_else(fail)?;
                 let (parameter, value) = head.split_once(' ').ok_or_else(fail)?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use exops_audit::{Change as Changed, Ending, IntentId};
 use exops_psobject::{ErrorRecord, Value};
-use exops_store::{Change, Object};
+use exops_store::{Change, Fate, Found, Object, Related};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -222,7 +222,10 @@ impl Run {
             intent: self.invocation.intent,
             origin: self.origin().clone(),
         };
-        match self.store().change_object(entity.id, self.directory.index(), move |object| transaction.decide(object.as_ref())).await {
+        // Whoever has a right is named by id: nobody else has to be looked at.
+        let alone = |_: Option<&Object>| Related::default();
+        let decide = move |found: Found| transaction.decide(found.object.as_ref());
+        match self.store().change_object(entity.id, alone, self.directory.index(), decide).await {
             Ok(Done::Changed) => match &wish {
                 Wish::Entry(who, entry) if add => match self.permission_row(kind, &entity, who, entry) {
                     Some(row) => self.show(&row, row.noun).await,
@@ -490,13 +493,13 @@ impl Transaction {
         let changed = !changes.is_empty();
         let outcome = outcome(self.intent, &self.origin, Ending::Succeeded, &name, changes);
         if !changed {
-            return Change { object: None, outcome, answer: Done::Nothing };
+            return Change { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Nothing };
         }
         put(&mut entity, self.kind.shown, Some(json!(after)).filter(|_| !after.is_empty()));
         put(&mut entity, OWNER, owns.map(|id| id.to_string().into()));
         put(&mut entity, "WhenChanged", Some(seconds(self.origin.time)));
         match organization.rows(&entity) {
-            Ok(rows) => Change { object: Some(rows), outcome, answer: Done::Changed },
+            Ok(row) => Change { fate: Fate::Changed(Box::new(row)), holders: Vec::new(), outcome, answer: Done::Changed },
             Err(error) => self.rejected(&name, self.origin.storage(&error)),
         }
     }
@@ -546,6 +549,7 @@ impl Transaction {
 
     fn rejected(&self, object: &str, record: Box<ErrorRecord>) -> Change<Done> {
         let ending = Ending::Failed(record.message.to_string());
-        Change { object: None, outcome: outcome(self.intent, &self.origin, ending, object, Vec::new()), answer: Done::Rejected(record) }
+        let outcome = outcome(self.intent, &self.origin, ending, object, Vec::new());
+        Change { fate: Fate::Kept, holders: Vec::new(), outcome, answer: Done::Rejected(record) }
     }
 }

@@ -461,7 +461,7 @@ pub(crate) fn rest_body_seeds() -> Vec<Vec<u8>> {
         ..exops_adminapi::Page::default()
     };
     let record = ErrorRecord::new("System.Exception", "not there", ErrorCategory::ObjectNotFound, "Id");
-    let error = error_body(&record, &[Arc::from("warned")]).body;
+    let error = error_body(&record, &[&record], &[Arc::from("warned")]).body;
     let mut clixml = PageWriter::new("https://localhost/$metadata", ResponseFormat::Clixml, &[]);
     clixml.push(&exops_testkit::mailbox("adele"));
     vec![

@@ -59,10 +59,10 @@ pub(crate) struct Cursor {
 pub(crate) enum Made {
     /// A page.
     Page(Bytes),
-    /// Nothing but an error: how the pipeline ended, the first error where it went on, and the warnings.
+    /// Nothing but errors: how the pipeline ended, the errors where it went on, and the warnings.
     Error {
-        /// The first non-terminating error.
-        first: Option<Box<ErrorRecord>>,
+        /// The non-terminating errors.
+        errors: Vec<ErrorRecord>,
         /// The end.
         end: Ended,
         /// Warnings so far.
@@ -82,7 +82,7 @@ impl Cursor {
         made.unwrap_or_else(|_| {
             let text = format!("the command ran longer than {} minutes and was stopped", RUN_LIMIT.as_secs() / 60);
             let record = ErrorRecord::new("System.TimeoutException", text, ErrorCategory::OperationTimeout, "OperationTimeout");
-            (Made::Error { first: None, end: Ended::Failed(Box::new(record)), warnings: Vec::new() }, false)
+            (Made::Error { errors: Vec::new(), end: Ended::Failed(Box::new(record)), warnings: Vec::new() }, false)
         })
     }
 
@@ -90,7 +90,6 @@ impl Cursor {
         let select: Vec<&str> = self.shape.select.iter().map(String::as_str).collect();
         let mut writer = PageWriter::new(&self.shape.context, self.shape.format, &select);
         let mut beside = Page::default();
-        let mut first = None;
         if let Some(object) = self.ahead.take() {
             writer.push(&object);
         }
@@ -104,12 +103,9 @@ impl Cursor {
                     writer.push(&object);
                 }
                 Some(Step::Record(Record::Warning(text))) => beside.warnings.push(text),
-                Some(Step::Record(Record::Error(error))) => {
-                    beside.errors.push(Arc::clone(&error.message));
-                    first.get_or_insert(error);
-                }
+                Some(Step::Record(Record::Error(error))) => beside.errors.push(*error),
                 // What a cmdlet would do (-WhatIf) or asks for is the only host text that REST carries.
-                Some(Step::Record(Record::Information(record))) if record.tags.iter().any(|t| &**t == "PSHOST") => {
+                Some(Step::Record(Record::Information(record))) if record.is_for_host() => {
                     let text = record.message.display();
                     beside.confirmation = Some(text.strip_prefix("What if: ").unwrap_or(&text).into());
                 }
@@ -118,17 +114,11 @@ impl Cursor {
                 None => break Some(Ended::Failed(Box::new(internal_error("the command ended without a result")))),
             }
         };
-        let failed = match &end {
-            None | Some(Ended::Completed) => None,
-            Some(end) => Some(end_text(end)),
-        };
-        if writer.count() == 0 {
-            if let Some(end) = end.filter(|_| failed.is_some() || first.is_some()) {
-                return (Made::Error { first, end, warnings: beside.warnings }, false);
-            }
-        } else if let Some(text) = failed {
-            beside.errors.push(text);
+        if writer.count() == 0 && (!beside.errors.is_empty() || !matches!(end, None | Some(Ended::Completed))) {
+            let end = end.unwrap_or(Ended::Completed);
+            return (Made::Error { errors: beside.errors, end, warnings: beside.warnings }, false);
         }
+        beside.errors.extend(end.as_ref().and_then(end_record));
         let more = self.ahead.is_some();
         if more {
             self.page += 1;
@@ -138,13 +128,15 @@ impl Cursor {
     }
 }
 
-fn end_text(end: &Ended) -> Arc<str> {
-    match end {
-        Ended::Failed(record) | Ended::Refused(record) => Arc::clone(&record.message),
-        Ended::SignIn(fault) | Ended::Unreachable(fault) | Ended::OutcomeUnknown(fault) => fault.message.as_str().into(),
-        Ended::Stopped => "the command was stopped".into(),
-        _ => "the command did not run to its end".into(),
-    }
+/// What stands behind the errors for an end that is no success.
+pub(crate) fn end_record(end: &Ended) -> Option<ErrorRecord> {
+    Some(match end {
+        Ended::Completed => return None,
+        Ended::Failed(record) | Ended::Refused(record) => ErrorRecord::clone(record),
+        Ended::SignIn(fault) | Ended::Unreachable(fault) | Ended::OutcomeUnknown(fault) => internal_error(&fault.message),
+        Ended::Stopped => internal_error("the command was stopped"),
+        _ => internal_error("the command did not run to its end"),
+    })
 }
 
 struct Entry {

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::cursor::{Cursor, Cursors, Made, Shape};
+use crate::cursor::{Cursor, Cursors, Made, Shape, end_record};
 use crate::module_file::ModuleFile;
 use crate::session::{Call, SessionLayer};
 use crate::{Authenticator, Clock, Scheme, answer};
@@ -206,23 +206,27 @@ impl Rest {
 }
 
 fn made_response(made: &Made) -> Response<Body> {
-    let (first, end, warnings) = match made {
+    let (errors, end, warnings) = match made {
         Made::Page(body) => return answer::whole(200, [("Content-Type", JSON_PAGE.to_owned())], body.clone()),
-        Made::Error { first, end, warnings } => (first, end, warnings),
+        Made::Error { errors, end, warnings } => (errors, end, warnings),
     };
-    match (first, end) {
-        (Some(record), Ended::Completed) | (None, Ended::Failed(record)) => answer::envelope(error_body(record, warnings)),
-        (_, Ended::Refused(record)) => refused(record),
-        (Some(record), _) => answer::envelope(error_body(record, warnings)),
-        (None, Ended::Throttled(after)) => {
+    if let [record, further @ ..] = errors.as_slice() {
+        let last = end_record(end);
+        let further: Vec<&ErrorRecord> = further.iter().chain(&last).collect();
+        return answer::envelope(error_body(record, &further, warnings));
+    }
+    match end {
+        Ended::Failed(record) => answer::envelope(error_body(record, &[], warnings)),
+        Ended::Refused(record) => refused(record),
+        Ended::Throttled(after) => {
             let headers = [("Content-Type", "text/plain; charset=utf-8".to_owned()), ("Retry-After", after.as_secs().max(1).to_string())];
             let text = "You have reached the maximum number of concurrent requests per tenant. Please wait and try again.";
             answer::whole(429, headers, text)
         }
-        (None, Ended::SignIn(fault) | Ended::Unreachable(fault)) => fault_response(fault),
-        (None, Ended::OutcomeUnknown(fault)) => answer::error(500, "InternalServerError", &fault.message),
-        (None, Ended::Stopped) => answer::error(503, "ServiceUnavailable", "the command was stopped"),
-        (None, _) => answer::error(500, "InternalServerError", "the command ended in a way that REST cannot tell"),
+        Ended::SignIn(fault) | Ended::Unreachable(fault) => fault_response(fault),
+        Ended::OutcomeUnknown(fault) => answer::error(500, "InternalServerError", &fault.message),
+        Ended::Stopped => answer::error(503, "ServiceUnavailable", "the command was stopped"),
+        _ => answer::error(500, "InternalServerError", "the command ended in a way that REST cannot tell"),
     }
 }
 
@@ -241,9 +245,9 @@ fn refused(record: &ErrorRecord) -> Response<Body> {
                 .into();
         record.exception_types.insert(0, "System.Management.Automation.AmbiguousParameterSetException".into());
         record.reason = "AmbiguousParameterSetException".into();
-        return answer::envelope(error_body(&record, &[]));
+        return answer::envelope(error_body(&record, &[], &[]));
     }
-    answer::envelope(error_body(record, &[]))
+    answer::envelope(error_body(record, &[], &[]))
 }
 
 fn fault_response(fault: &Fault) -> Response<Body> {

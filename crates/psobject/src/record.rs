@@ -210,6 +210,14 @@ pub struct InformationRecord {
     pub tags: Vec<Arc<str>>,
 }
 
+impl InformationRecord {
+    /// Whether it was written for whoever sits at the host, as `Write-Host` and `-WhatIf` do.
+    #[must_use]
+    pub fn is_for_host(&self) -> bool {
+        self.tags.iter().any(|tag| &**tag == "PSHOST")
+    }
+}
+
 /// Whether a progress bar goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ProgressType {

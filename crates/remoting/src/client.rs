@@ -183,6 +183,8 @@ struct Pipeline {
     stop_sent: bool,
     terminate_sent: bool,
     prompts: VecDeque<Vec<u8>>,
+    /// The text of the information record just read, when it was written on the host: a call with the same text follows.
+    shown: Option<String>,
 }
 
 /// One remote session.

@@ -57,31 +57,40 @@ pub struct Object {
     pub body: Vec<u8>,
 }
 
-/// What [`TenantStore::change_object`] is to do.
-#[derive(Debug)]
-pub struct Change<T> {
-    /// The object's new state with everything that finds it; `None` leaves it as it is.
-    pub object: Option<Row>,
-    /// The audit outcome that commits with it.
-    pub outcome: Option<Outcome>,
-    /// What the caller gets back once both are durable.
-    pub answer: T,
-}
-
 /// What becomes of an object.
 #[derive(Debug)]
 pub enum Fate {
     /// It stays as it is.
     Kept,
-    /// Its new state with everything that finds it.
+    /// Its new state with everything that finds it. It is made where there is none.
     Changed(Box<Row>),
     /// It goes.
     Removed,
 }
 
-/// What [`TenantStore::change_referenced`] is to do.
+/// What a change has to see beside the object itself.
+#[derive(Debug, Default)]
+pub struct Related {
+    /// Objects that it is going to refer to.
+    pub named: Vec<Uuid>,
+    /// Those that refer to it: properties of its listing, and the folded text that one of them can be.
+    pub holding: (Vec<String>, String),
+}
+
+/// An object and what is related to it, as they are in the transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// The object, where it exists.
+    pub object: Option<Object>,
+    /// Those of [`Related::named`] that exist.
+    pub named: Vec<Object>,
+    /// The other objects that can refer to it.
+    pub holders: Vec<Object>,
+}
+
+/// What [`TenantStore::change_object`] is to do.
 #[derive(Debug)]
-pub struct Rework<T> {
+pub struct Change<T> {
     /// The object itself.
     pub fate: Fate,
     /// New states of those that refer to it.
@@ -157,12 +166,7 @@ impl TenantStore {
     /// # Errors
     /// When the database does not answer.
     pub async fn objects(&self, ids: &[Uuid]) -> Result<Vec<Object>, StoreError> {
-        let mut connection = self.store.read().await?;
-        let (tenant, mut found) = (self.key(), Vec::with_capacity(ids.len()));
-        for id in ids {
-            found.extend(get(&mut connection, &tenant, *id).await?);
-        }
-        Ok(found)
+        all(&mut *self.store.read().await?, &self.key(), ids.iter().copied()).await
     }
 
     /// The next `limit` objects of a list after a position, ordered by folded name and id.
@@ -218,63 +222,27 @@ impl TenantStore {
         rows.iter().map(read).collect::<Result<_, StoreError>>().map(Some)
     }
 
-    /// Reads an object, decides, and writes what was decided: one transaction with nothing in between. `decide` sees
-    /// the object as it is at that moment, or `None`, and may then make it; its outcome becomes durable together with
-    /// the change. `index` says what finds an object that was stored.
+    /// Reads an object, decides, and writes what was decided: one transaction with nothing in between. `related` says what
+    /// else must be seen, so that no reference is made to what is gone by then, and none is left behind by what goes or gets
+    /// another name. `index` says what finds an object that was stored.
     ///
     /// # Errors
     /// [`StoreError::IdentityTaken`], or when it could not be written. Then neither change nor outcome is there.
-    pub async fn change_object<T, I, F>(&self, id: Uuid, index: I, decide: F) -> Result<T, StoreError>
+    pub async fn change_object<T, R, I, F>(&self, id: Uuid, related: R, index: I, decide: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
+        R: FnOnce(Option<&Object>) -> Related + Send + 'static,
         I: Fn(&Object) -> Result<Row, StoreError> + Send + Sync + 'static,
-        F: FnOnce(Option<Object>) -> Change<T> + Send + 'static,
+        F: FnOnce(Found) -> Change<T> + Send + 'static,
     {
         let (tenant, tenant_id) = (self.key(), self.tenant);
         self.store
             .write(move |connection| {
                 Box::pin(async move {
                     let old = get(connection, &tenant, id).await?;
-                    let change = decide(old.clone());
-                    match (change.object, old) {
-                        (Some(row), None) => add(connection, &tenant, vec![row]).await?,
-                        (Some(row), Some(old)) => update(connection, &tenant, index(&old)?, row).await?,
-                        (None, _) => {}
-                    }
-                    if let Some(outcome) = &change.outcome {
-                        crate::audit::append_outcome(connection, tenant_id, outcome).await?;
-                    }
-                    Ok(change.answer)
-                })
-            })
-            .await
-    }
-
-    /// Changes or removes an object and those that refer to it in one transaction. `decide` sees it as it is at that moment,
-    /// and the other objects of its listing of which one of `properties` can be that folded text, so that no reference to it
-    /// is left behind. `index` says what finds an object that was stored.
-    ///
-    /// # Errors
-    /// [`StoreError::IdentityTaken`], or when it could not be written. Then neither change nor outcome is there.
-    pub async fn change_referenced<T, I, F>(
-        &self,
-        id: Uuid,
-        (properties, text): (Vec<String>, String),
-        index: I,
-        decide: F,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        I: Fn(&Object) -> Result<Row, StoreError> + Send + Sync + 'static,
-        F: FnOnce(Option<Object>, Vec<Object>) -> Rework<T> + Send + 'static,
-    {
-        let (tenant, tenant_id) = (self.key(), self.tenant);
-        self.store
-            .write(move |connection| {
-                Box::pin(async move {
-                    let old = get(connection, &tenant, id).await?;
+                    let Related { named, holding: (properties, text) } = related(old.as_ref());
                     let mut holders = BTreeSet::new();
-                    for property in properties.iter().filter(|_| old.is_some()) {
+                    for property in &properties {
                         let listing = old.as_ref().map_or("", |object| &object.listing);
                         let (field, text) = (field(listing, property), kept(&text));
                         let query = sqlx::query(HOLDING).bind(&tenant).bind(field).bind(text).bind(text).bind(i64::MAX);
@@ -282,29 +250,28 @@ impl TenantStore {
                             holders.insert(crate::store::id(&row, "id")?);
                         }
                     }
-                    let mut found = Vec::with_capacity(holders.len());
-                    for holder in holders.into_iter().filter(|holder| *holder != id) {
-                        found.extend(get(connection, &tenant, holder).await?);
-                    }
-                    let rework = decide(old.clone(), found.clone());
-                    for row in rework.holders {
-                        let before = found.iter().find(|object| object.id == row.0.id);
+                    holders.remove(&id);
+                    let (named, holders) = (all(connection, &tenant, named).await?, all(connection, &tenant, holders).await?);
+                    let change = decide(Found { object: old.clone(), named, holders: holders.clone() });
+                    for row in change.holders {
+                        let before = holders.iter().find(|object| object.id == row.0.id);
                         let before = before.ok_or_else(|| StoreError::corrupt("object", "a change of an object that was not shown"))?;
                         update(connection, &tenant, index(before)?, row).await?;
                     }
-                    match (rework.fate, old) {
+                    match (change.fate, old) {
+                        (Fate::Changed(row), None) => add(connection, &tenant, vec![*row]).await?,
                         (Fate::Changed(row), Some(old)) => update(connection, &tenant, index(&old)?, *row).await?,
                         (Fate::Removed, Some(old)) => {
                             Index::of(index(&old)?).delete(connection, &tenant).await?;
                             let query = sqlx::query("DELETE FROM objects WHERE tenant = $1 AND id = $2").bind(&tenant).bind(key(id));
                             query.execute(&mut *connection).await?;
                         }
-                        (_, None) | (Fate::Kept, _) => {}
+                        (Fate::Removed, None) | (Fate::Kept, _) => {}
                     }
-                    if let Some(outcome) = &rework.outcome {
+                    if let Some(outcome) = &change.outcome {
                         crate::audit::append_outcome(connection, tenant_id, outcome).await?;
                     }
-                    Ok(rework.answer)
+                    Ok(change.answer)
                 })
             })
             .await
@@ -345,6 +312,15 @@ async fn add(connection: &mut SqliteConnection, tenant: &[u8], rows: Vec<Row>) -
 
 fn none_refused(refused: Vec<Refusal>) -> Result<(), StoreError> {
     refused.into_iter().next().map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+/// Those that exist, in the order given.
+async fn all(connection: &mut SqliteConnection, tenant: &[u8], ids: impl IntoIterator<Item = Uuid>) -> Result<Vec<Object>, StoreError> {
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(get(connection, tenant, id).await?);
+    }
+    Ok(found)
 }
 
 async fn get(connection: &mut SqliteConnection, tenant: &[u8], id: Uuid) -> Result<Option<Object>, StoreError> {

@@ -9,8 +9,8 @@ use crate::record::{error_to_value, information_to_value, informational, progres
 use crate::{HostCall, HostMethod, MessageType, Output, host};
 
 impl ServerPool {
-    /// Writes to a running pipeline; ignored for any other. Warning, verbose, debug and progress records are written
-    /// a second time as a host call when the client has a user interface: the records alone are never displayed.
+    /// Writes to a running pipeline; ignored for any other. Warning, verbose, debug and progress records, and
+    /// information for the host, are written a second time as a host call when the client has a user interface: the records alone are never displayed.
     pub fn write(&mut self, id: Uuid, output: Output<'_>) {
         let Some(pipeline) = self.pipelines.get(&id).filter(|p| matches!(p.state, State::Running)) else { return };
         let merges_errors = pipeline.merges_errors;
@@ -23,7 +23,12 @@ impl ServerPool {
             Output::Warning(text) => self.write_line(id, MessageType::WarningRecord, HostMethod::WriteWarningLine, text),
             Output::Verbose(text) => self.write_line(id, MessageType::VerboseRecord, HostMethod::WriteVerboseLine, text),
             Output::Debug(text) => self.write_line(id, MessageType::DebugRecord, HostMethod::WriteDebugLine, text),
-            Output::Information(record) => self.push_pipeline(id, MessageType::InformationRecord, &information_to_value(record)),
+            Output::Information(record) => {
+                self.push_pipeline(id, MessageType::InformationRecord, &information_to_value(record));
+                if record.is_for_host() {
+                    self.void_call(id, HostMethod::WriteLine2, vec![record.message.display().into()]);
+                }
+            }
             Output::Progress(record) => {
                 let value = progress_to_value(record);
                 self.push_pipeline(id, MessageType::ProgressRecord, &value);

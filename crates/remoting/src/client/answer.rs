@@ -194,7 +194,12 @@ impl ClientSession {
                 ClientPoolEvent::Warning(pipeline, text) => ClientEvent::Warning { pipeline, text },
                 ClientPoolEvent::Verbose(pipeline, text) => ClientEvent::Verbose { pipeline, text },
                 ClientPoolEvent::Debug(pipeline, text) => ClientEvent::Debug { pipeline, text },
-                ClientPoolEvent::Information(pipeline, record) => ClientEvent::Information { pipeline, record },
+                ClientPoolEvent::Information(pipeline, record) => {
+                    if let Some(state) = self.pipeline(pipeline) {
+                        state.shown = record.is_for_host().then(|| record.message.display());
+                    }
+                    ClientEvent::Information { pipeline, record }
+                }
                 ClientPoolEvent::Progress(pipeline, record) => ClientEvent::Progress { pipeline, record },
                 ClientPoolEvent::HostCall(pipeline, call) => match self.host_call(pipeline, call) {
                     Some(event) => event,
@@ -225,9 +230,16 @@ impl ClientSession {
             self.respond(pipeline, &HostResponse { call_id: call.call_id, method: call.method, result: Err(Box::new(record)) });
             return None;
         }
-        let repeats_a_record =
-            [HostMethod::WriteWarningLine, HostMethod::WriteVerboseLine, HostMethod::WriteDebugLine, HostMethod::WriteProgress]
-                .contains(&call.method);
+        let repeats_a_record = match call.method {
+            HostMethod::WriteWarningLine | HostMethod::WriteVerboseLine | HostMethod::WriteDebugLine | HostMethod::WriteProgress => true,
+            // What was written for the host comes as a record and then as this call; a line without its record is news.
+            HostMethod::Write1 | HostMethod::WriteLine2 | HostMethod::Write2 | HostMethod::WriteLine3 => {
+                let shown = pipeline.and_then(|id| self.pipeline(id)).and_then(|state| state.shown.take());
+                // The text stands last, behind the colours.
+                shown.is_some_and(|text| call.parameters.last().is_some_and(|line| line.display() == text))
+            }
+            _ => false,
+        };
         (!repeats_a_record).then_some(ClientEvent::HostCall { pipeline, call })
     }
 

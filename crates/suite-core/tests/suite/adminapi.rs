@@ -179,7 +179,7 @@ fn pages_read_back_and_follow_the_annotation_pattern() {
 
     let beside = Page {
         warnings: vec!["w \"1\"".into()],
-        errors: vec!["e".into()],
+        errors: vec![missing("e | f"), ErrorRecord::new("A.Busy", "e", ErrorCategory::ResourceBusy, "")],
         next_link: Some("https://h/adminapi/beta/t/InvokeCommand?$skiptoken=1".to_owned()),
         confirmation: Some("sure?".into()),
         ..Page::default()
@@ -193,7 +193,10 @@ fn pages_read_back_and_follow_the_annotation_pattern() {
     assert_eq!(json["value"][1]["Guid@data.type"], "System.Guid");
     assert_eq!(json["value"][1]["EmailAddresses@odata.type"], "#Collection(String)");
     let page = parse_page(200, &[], &body, &Limits::default()).unwrap();
-    assert_eq!((page.objects.len(), &page.warnings, &page.errors), (2, &beside.warnings, &beside.errors));
+    assert_eq!((page.objects.len(), &page.warnings), (2, &beside.warnings));
+    // Texts for everybody, and everything that an error is for whoever reads on.
+    assert_eq!(json["@adminapi.errors"], json!([&*missing("e | f").message, "e"]));
+    assert_eq!(told(&page.errors), told(&beside.errors));
     assert_eq!((&page.next_link, &page.confirmation), (&beside.next_link, &beside.confirmation));
     let read = page.objects[0].as_object().unwrap();
     assert_eq!(read.property("Guid"), Some(&Value::Guid(Uuid::from_u128(0x0b2f))));
@@ -238,17 +241,27 @@ fn answers_that_are_no_page_become_errors() {
     }
 }
 
-#[test]
-fn error_envelopes_read_back() {
-    let mut not_found = ErrorRecord::new(
+fn missing(name: &str) -> ErrorRecord {
+    let mut record = ErrorRecord::new(
         "Microsoft.Exchange.Configuration.Tasks.ManagementObjectNotFoundException",
-        "The operation couldn't be performed because object 'x|y' couldn't be found on 'DC01.example'.",
+        format!("The operation couldn't be performed because object '{name}' couldn't be found on 'DC01.example'."),
         ErrorCategory::NotSpecified,
         "8288830C,Microsoft.Exchange.Management.RecipientTasks.GetMailbox",
     );
-    not_found.string_id = Some("Ex6F9304".into());
-    not_found.target_name = "x|y".into();
-    let answer = error_body(&not_found, &["careful".into()]);
+    record.string_id = Some("Ex6F9304".into());
+    record.target_name = name.into();
+    record
+}
+
+/// What a client is told of each error.
+fn told(errors: &[ErrorRecord]) -> Vec<(&str, &str, &str, ErrorCategory, Option<&str>)> {
+    errors.iter().map(|e| (e.exception_type(), &*e.message, &*e.target_name, e.category, e.string_id.as_deref())).collect()
+}
+
+#[test]
+fn error_envelopes_read_back() {
+    let not_found = missing("x|y");
+    let answer = error_body(&not_found, &[], &["careful".into()]);
     assert_eq!(answer.status, 404);
     assert!(answer.headers.contains(&("x-ExceptionType", "ManagementObjectNotFoundException".to_owned())));
     let json: Json = serde_json::from_slice(&answer.body).unwrap();
@@ -268,8 +281,9 @@ fn error_envelopes_read_back() {
         (ErrorRecord::new("X.Broken", "own", ErrorCategory::InvalidResult, ""), 500),
     ];
     for (record, status) in table {
-        let answer = error_body(&record, &["careful".into()]);
-        assert_eq!(answer.status, status, "{record:?}");
+        let others = [missing("one | two"), ErrorRecord::new("A.Busy", "later", ErrorCategory::ResourceBusy, "")];
+        let answer = error_body(&record, &others.iter().collect::<Vec<_>>(), &["careful".into()]);
+        assert_eq!(answer.status, status, "the first decides: {record:?}");
         let mut headers: Vec<(String, String)> = answer.headers.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
         headers.extend(
             [("Request-Id", "r1"), ("x-calculatedbetarget", "BE01.example.com"), ("date", "D")].map(|(n, v)| (n.to_owned(), v.to_owned())),
@@ -283,12 +297,12 @@ fn error_envelopes_read_back() {
         );
         assert_eq!((got.exception_type(), &got.reason), (record.exception_type(), &record.reason));
         assert_eq!(&*got.fully_qualified_error_id, "[Server=BE01,RequestId=r1,TimeStamp=D],Write-ErrorMessage");
-        assert_eq!(read.warnings, [Arc::from("careful")]);
+        assert_eq!((read.warnings, told(&read.further)), (vec![Arc::from("careful")], told(&others)));
     }
     // L-02: an object's name cannot smuggle a header.
     let mut evil = ErrorRecord::new("A.B", "m", ErrorCategory::NotSpecified, "");
     evil.target_type = "x\r\nSet-Cookie: a=b\"é".into();
-    assert!(error_body(&evil, &[]).headers.iter().all(|(_, v)| v.bytes().all(|b| b.is_ascii_graphic() || b == b' ')));
+    assert!(error_body(&evil, &[], &[]).headers.iter().all(|(_, v)| v.bytes().all(|b| b.is_ascii_graphic() || b == b' ')));
 }
 
 #[test]
@@ -325,6 +339,21 @@ fn odd_error_bodies_are_tolerated() {
         let read = parse_error(400, &[], &padded, &limits);
         assert!(read.structured);
         assert_eq!(&*read.record.message, message);
+    }
+    // H-06: details after the first that are none, and details that disagree with the texts in number or in kind.
+    let odd = json!({"error": {"details": [{"message": "one"}, 5, {"code": {}}, {"message": ""}, {"message": "A|B|C", "target": 7}]}});
+    let read = parse_error(400, &[], odd.to_string().as_bytes(), &limits);
+    assert_eq!(
+        (&*read.record.message, told(&read.further)),
+        ("one", vec![("System.Exception", "A|B|C", "", ErrorCategory::NotSpecified, None)])
+    );
+    for (errors, expected) in [
+        (json!({"@adminapi.errors": ["plain", "Ex6F9304|A.B|text", 5]}), vec![("System.Exception", "plain"), ("A.B", "text")]),
+        (json!({"@adminapi.errors": ["a"], "@exops.errors": [{"message": "|A.B|b"}, "c", {}]}), vec![("A.B", "b")]),
+        (json!({"@adminapi.errors": ["a"], "@exops.errors": "none"}), vec![("System.Exception", "a")]),
+    ] {
+        let page = parse_page(200, &[], errors.to_string().as_bytes(), &limits).unwrap();
+        assert_eq!(page.errors.iter().map(|e| (e.exception_type(), &*e.message)).collect::<Vec<_>>(), expected);
     }
     for junk in [&b"<html>busy</html>"[..], &[0xff, 0xfe], b"\x1b[31mred", b"{\"error\":"] {
         assert!(parse_error(503, &[], junk, &limits).record.message.contains("503"));

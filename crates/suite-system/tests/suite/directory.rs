@@ -170,6 +170,13 @@ fn list<const N: usize>(items: [&str; N]) -> Value {
     PsObject::from_list(items.map(Value::from).to_vec()).into()
 }
 
+/// A hashtable.
+pub(crate) fn table(entries: &[(&str, Value)]) -> Value {
+    let entries = entries.iter().map(|(key, value)| (Value::from(*key), value.clone())).collect();
+    let names = ["System.Collections.Hashtable", "System.Object"].map(std::sync::Arc::from);
+    PsObject { type_names: names.as_slice().into(), base: Base::Dictionary(entries), ..PsObject::default() }.into()
+}
+
 fn object(value: &Value) -> &PsObject {
     value.as_object().unwrap()
 }

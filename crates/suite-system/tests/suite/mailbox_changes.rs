@@ -3,22 +3,15 @@
 use exops_catalogue::{Command, Stage};
 use exops_policy::{Decision, Request, RoleModel, decide};
 use exops_psobject::canonical::canonical;
-use exops_psobject::{Base, PsObject, Value};
+use exops_psobject::{PsObject, Value};
 use exops_runspace::{Ended, Runspace};
 use serde_json::{Value as Json, json};
 
 use crate::client::World;
-use crate::directory::{Organisation, collect, command};
+use crate::directory::{Organisation, collect, command, table};
 
 fn list(items: &[&str]) -> Value {
     PsObject::from_list(items.iter().map(|i| Value::from(*i)).collect()).into()
-}
-
-/// A hashtable.
-fn table(entries: &[(&str, Value)]) -> Value {
-    let entries = entries.iter().map(|(key, value)| (Value::from(*key), value.clone())).collect();
-    let names = ["System.Collections.Hashtable", "System.Object"].map(std::sync::Arc::from);
-    PsObject { type_names: names.as_slice().into(), base: Base::Dictionary(entries), ..PsObject::default() }.into()
 }
 
 fn set(parameter: &str, value: impl Into<Value>) -> Command {

@@ -24,7 +24,7 @@ fn conversation() -> Value {
         {"step": "client: streams", "error": ["one error record", "OneError", "InvalidArgument"], "output": ["one output"],
             "texts": {"Debug": "one debug record", "Verbose": "one verbose record", "Warning": "one warning record"},
             "information": ["one information record", "psrp-pipe", ["PSHOST"]], "progress": ["Working", 50, 9],
-            "calls": ["WriteDebugLine", "WriteProgress", "WriteVerboseLine", "WriteWarningLine"]},
+            "calls": ["WriteDebugLine", "WriteLine2", "WriteProgress", "WriteVerboseLine", "WriteWarningLine"]},
         {"step": "client: failed", "state": "Failed", "reason": "went wrong", "id": "ItFailed"},
         {"step": "client: host", "method": "ReadLine", "parameters": 0, "value": "typed here", "error": null, "same_call": true},
         {"step": "client: host", "method": "PromptForChoice", "parameters": 4, "value": 0, "error": null, "same_call": true},

@@ -7,7 +7,8 @@ use exops_audit::{Actor, Change as Changed, Ending, Intent, IntentId, Outcome, P
 use exops_policy::TenantId;
 use exops_store::migrations::MIGRATIONS;
 use exops_store::{
-    AuditQuery, Change, Identity, Listing, Load, Lookup, Object, Position, PropertyIndex, Refusal, Row, Store, StoreError, TenantStore,
+    AuditQuery, Change, Fate, Found, Identity, Listing, Load, Lookup, Object, Position, PropertyIndex, Refusal, Related, Row, Store,
+    StoreError, TenantStore,
 };
 use uuid::Uuid;
 
@@ -40,6 +41,11 @@ fn object(number: u128, name: &str) -> (Object, Vec<Identity>, Vec<PropertyIndex
 /// What finds an object that was stored.
 fn stored(old: &Object) -> Result<Row, StoreError> {
     Ok(object(old.id.as_u128(), &old.sort))
+}
+
+/// A change that looks at nothing else.
+fn alone(_: Option<&Object>) -> Related {
+    Related::default()
 }
 
 /// Sends rows and, where they are to be kept, the end.
@@ -138,7 +144,8 @@ async fn writes_share_commits_and_survive_reopening() {
     }
     assert_eq!(tenant.object(Uuid::from_u128(902)).await.unwrap(), None);
     // Nor does one that panics take the writer with it.
-    let error = tenant.change_object(Uuid::from_u128(1), stored, |_| -> Change<()> { panic!("a defect in a change") }).await.unwrap_err();
+    let error =
+        tenant.change_object(Uuid::from_u128(1), alone, stored, |_| -> Change<()> { panic!("a defect in a change") }).await.unwrap_err();
     assert!(matches!(error, StoreError::NotCommitted(_)), "{error}");
     tenant.set_setting("still", b"here").await.unwrap();
     store.close().await;
@@ -187,24 +194,24 @@ async fn a_change_and_its_outcome_commit_together() {
     tenant.audit_intent(&intent(10, TENANT, "Set-Mailbox", 1)).await.unwrap();
     assert!(matches!(tenant.audit_intent(&intent(10, TENANT, "Set-Mailbox", 1)).await, Err(StoreError::Audit(..))));
     let renamed = |name: &'static str, number| {
-        move |old: Option<Object>| {
-            assert_eq!(old.unwrap().sort, "ann");
-            let object = object(1, name);
-            Change { object: Some(object), outcome: Some(outcome(number, Ending::Succeeded, "contoso/ann")), answer: 42 }
+        move |found: Found| {
+            assert_eq!(found.object.unwrap().sort, "ann");
+            let outcome = Some(outcome(number, Ending::Succeeded, "contoso/ann"));
+            Change { fate: Fate::Changed(Box::new(object(1, name))), holders: Vec::new(), outcome, answer: 42 }
         }
     };
     // The name of another object: neither the change nor the outcome is there.
-    let error = tenant.change_object(Uuid::from_u128(1), stored, renamed("bob", 10)).await.unwrap_err();
+    let error = tenant.change_object(Uuid::from_u128(1), alone, stored, renamed("bob", 10)).await.unwrap_err();
     assert!(matches!(error, StoreError::IdentityTaken { .. }), "{error}");
     assert_eq!(tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap().revision, 1);
     let page = tenant.audit_search(&AuditQuery::default(), None, 10).await.unwrap();
     assert_eq!(page.entries[0].outcome, None);
     // An outcome without intent: no change either.
-    let error = tenant.change_object(Uuid::from_u128(1), stored, renamed("anna", 11)).await.unwrap_err();
+    let error = tenant.change_object(Uuid::from_u128(1), alone, stored, renamed("anna", 11)).await.unwrap_err();
     assert!(matches!(error, StoreError::Audit(..)), "{error}");
     assert_eq!(tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "ann");
 
-    assert_eq!(tenant.change_object(Uuid::from_u128(1), stored, renamed("anna", 10)).await.unwrap(), 42);
+    assert_eq!(tenant.change_object(Uuid::from_u128(1), alone, stored, renamed("anna", 10)).await.unwrap(), 42);
     let changed = tenant.object(Uuid::from_u128(1)).await.unwrap().unwrap();
     assert_eq!((changed.sort.as_str(), changed.revision), ("anna", 2));
     assert!(tenant.resolve("ann", 10).await.unwrap().is_empty());
@@ -287,7 +294,8 @@ async fn one_tenant_never_sees_another() {
     assert_eq!(two.audit_close_orphans(9).await.unwrap(), 0);
     // The same ids and names are free in the other tenant, and changing them leaves the first alone.
     two.insert_objects(vec![object(1, "ann")]).await.unwrap();
-    two.change_object(Uuid::from_u128(1), stored, |_| Change { object: Some(object(1, "zoe")), outcome: None, answer: () }).await.unwrap();
+    let zoe = |_| Change { fate: Fate::Changed(Box::new(object(1, "zoe"))), holders: Vec::new(), outcome: None, answer: () };
+    two.change_object(Uuid::from_u128(1), alone, stored, zoe).await.unwrap();
     assert_eq!(one.object(Uuid::from_u128(1)).await.unwrap().unwrap().sort, "ann");
     assert_eq!(one.resolve("ann@contoso.com", 10).await.unwrap().len(), 1);
     // Replacing all of one tenant: not at all where an address is given twice, else whole, trail and mark with it.

@@ -1,12 +1,15 @@
 //! New names of objects and whatever refers to them; and that what scripts use is served.
 
+use std::collections::BTreeSet;
+
 use exops_catalogue::{Catalogue, Command};
 use exops_directory::Directory;
+use exops_directory::nouns::noun;
 use exops_psobject::Value;
 use exops_runspace::Ended;
 use serde_json::{Value as Json, json};
 
-use super::{Organisation, Ran, command, list};
+use super::{Organisation, Ran, collect, command, list, table};
 
 /// Cmdlet, and the parameters that public scripts give it (18 repositories, 918 scripts), without the common ones.
 const USED: [(&str, &str); 23] = [
@@ -200,6 +203,138 @@ async fn references_follow_a_new_name() {
     clean(&organisation.run(command("Remove-Mailbox").with("Identity", NEW)).await);
     assert_eq!(organisation.read(get("DistributionGroup", "Night Watch")).await[0]["Members"], json!(["Directors"]));
     assert_eq!(organisation.read(get("Mailbox", "billing")).await[0]["ForwardingAddress"], Json::Null);
+}
+
+/// References of mailboxes and groups that are no recipient's name.
+async fn dangling(organisation: &Organisation) -> Vec<String> {
+    let all = async |kind: &str| organisation.read(command(kind).with("ResultSize", "Unlimited")).await;
+    let everybody = all("Get-Recipient").await;
+    let everybody: BTreeSet<_> = names(&everybody).into_iter().collect();
+    let mut lost = Vec::new();
+    for kind in ["Mailbox", "DistributionGroup"] {
+        let properties = || noun(kind).unwrap().properties.iter().filter(|p| p.reference);
+        for row in all(&format!("Get-{kind}")).await {
+            for property in properties() {
+                let value = &row[&*property.name];
+                let held = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter().filter_map(Json::as_str);
+                let held = held.filter(|name| !everybody.contains(name));
+                lost.extend(held.map(|name| format!("{} {}: {name}", row["Name"], property.name)));
+            }
+        }
+    }
+    lost
+}
+
+/// Renamed by two, referred to by five, and somebody is removed: whoever is named is there by that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_reference_is_lost_among_changes_at_once() {
+    const ROUNDS: usize = 12;
+    let organisation = Organisation::seeded().await;
+    assert_eq!(dangling(&organisation).await, Vec::<String>::new());
+    let group = |name: &str| command("New-DistributionGroup").with("Name", name);
+    clean(&organisation.run(group("Night Watch")).await);
+    let member = |verb: &str| command(&format!("{verb}-DistributionGroupMember")).with("BypassSecurityGroupManagerCheck", true);
+    let mut runs = Vec::new();
+    for round in 0..ROUNDS {
+        let gone = format!("gone{round}");
+        let new = command("New-Mailbox").with("Name", &*gone).with("Shared", true);
+        assert_eq!(organisation.run(new).await.errors, []);
+        let both = list(["ann.beebe", &gone]);
+        for command in [
+            set("Mailbox", "ann.beebe", "Name", format!("Ann {round}")),
+            set("Mailbox", "billing", "ForwardingAddress", "ann.beebe"),
+            set("Mailbox", "billing", "GrantSendOnBehalfTo", both.clone()),
+            set("Mailbox", "ann@contoso.com", "Name", format!("Anna {round}")),
+            set("DistributionGroup", "Board", "AcceptMessagesOnlyFrom", table(&[("Add", both.clone())])),
+            member("Update").with("Identity", "Night Watch").with("Members", both.clone()),
+            command("Remove-Mailbox").with("Identity", &*gone),
+            member("Add").with("Identity", "Board").with("Member", &*gone),
+            group(&format!("Watch {round}")).with("Members", both.clone()).with("ManagedBy", &*gone),
+        ] {
+            let invocation = organisation.invocation(command).await;
+            let directory = organisation.directory.clone();
+            runs.push(tokio::spawn(async move { collect(&directory, invocation).await }));
+        }
+        for run in runs.drain(..) {
+            // Somebody may be gone before he could be named; nothing else goes wrong.
+            let ran = run.await.unwrap();
+            let ended = if let Ended::Failed(record) = &ran.end { Some(&**record) } else { None };
+            for record in ran.errors.iter().chain(ended) {
+                assert_eq!(&*record.reason, "ManagementObjectNotFoundException", "{record:?}");
+                assert!(record.message.contains(&*gone), "{record:?}");
+            }
+        }
+        assert_eq!(dangling(&organisation).await, Vec::<String>::new(), "{round}");
+    }
+    let ann = organisation.read(command("Get-Mailbox").with("Identity", "ann.beebe")).await.remove(0);
+    let billing = organisation.read(command("Get-Mailbox").with("Identity", "billing")).await.remove(0);
+    assert_eq!(billing["ForwardingAddress"], ann["Name"]);
+}
+
+/// Who may send to somebody: two lists, and the one that is both.
+#[tokio::test]
+async fn senders_that_are_accepted_and_refused() {
+    let mut organisation = Organisation::seeded().await;
+    for (kind, identity) in [("Mailbox", "billing"), ("DistributionGroup", "Board")] {
+        for list_name in ["AcceptMessagesOnlyFrom", "RejectMessagesFrom"] {
+            let (groups, both) = (format!("{list_name}DLMembers"), format!("{list_name}SendersOrMembers"));
+            let shown = async |organisation: &Organisation| {
+                let row = organisation.read(command(&format!("Get-{kind}")).with("Identity", identity)).await.remove(0);
+                json!([row[list_name], row[&groups], row[&both]])
+            };
+            for (parameter, value, expected) in [
+                (list_name, list(["ann.beebe", "Laser Cutter"]), json!([["Ann Beebe", "Laser Cutter"], [], ["Ann Beebe", "Laser Cutter"]])),
+                (list_name, table(&[("Remove", "Laser Cutter".into())]), json!([["Ann Beebe"], [], ["Ann Beebe"]])),
+                (&groups, "Payroll Access".into(), json!([["Ann Beebe"], ["Payroll Access"], ["Ann Beebe", "Payroll Access"]])),
+                (
+                    &both,
+                    table(&[("Add", list(["Board", "Laser Cutter"])), ("Remove", list(["Payroll Access", "ann.beebe"]))]),
+                    json!([["Laser Cutter"], ["Board"], ["Billing", "Board"]]),
+                ),
+                (&both, list(["Payroll Access", "ann.beebe", "ann@contoso.com"]), {
+                    json!([["Ann Beebe"], ["Payroll Access"], ["Ann Beebe", "Payroll Access"]])
+                }),
+            ] {
+                clean(&organisation.run(set(kind, identity, parameter, value)).await);
+                assert_eq!(shown(&organisation).await, expected, "{kind} {parameter}");
+                let changed = organisation.entries().await.remove(0).outcome.unwrap().changes;
+                assert!(changed.iter().any(|change| change.property == both), "{changed:?}");
+            }
+            let before = shown(&organisation).await;
+            for (parameter, value, text) in [
+                (
+                    list_name,
+                    "Payroll Access",
+                    "\"Payroll Access\" is a MailUniversalSecurityGroup. Only a mailbox, mail user or mail contact",
+                ),
+                (&*groups, "ann.beebe", "\"Ann Beebe\" is a UserMailbox. Only a group"),
+                (list_name, "nobody", "object 'nobody' couldn't be found"),
+                (&both, "Irene Ivanova", "'Irene Ivanova' matches multiple entries"),
+            ] {
+                organisation.fails_with(set(kind, identity, parameter, value), text).await;
+            }
+            for part in [list_name, &groups] {
+                organisation.fails_with(set(kind, identity, &both, "ann.beebe").with(part, Value::Null), "can't be used together").await;
+            }
+            assert_eq!(shown(&organisation).await, before);
+        }
+    }
+    let dn = organisation.read(command("Get-Mailbox").with("Identity", "ann.beebe")).await[0]["DistinguishedName"].clone();
+    let filter = format!("AcceptMessagesOnlyFrom -eq '{}' -and RejectMessagesFromDLMembers -eq 'payrollaccess'", dn.as_str().unwrap());
+    assert_eq!(organisation.read(command("Get-Mailbox").with("Filter", filter)).await[0]["DisplayName"], "Billing");
+    // They follow a new name and vanish with whoever goes.
+    clean(&organisation.run(set("Mailbox", "ann.beebe", "Name", "Anna")).await);
+    clean(&organisation.run(set("DistributionGroup", "Payroll Access", "Name", "Payroll")).await);
+    let lists = async |organisation: &Organisation| {
+        let row = organisation.read(command("Get-Mailbox").with("Identity", "billing")).await.remove(0);
+        json!([row["RejectMessagesFrom"], row["RejectMessagesFromDLMembers"], row["RejectMessagesFromSendersOrMembers"]])
+    };
+    assert_eq!(lists(&organisation).await, json!([["Anna"], ["Payroll"], ["Anna", "Payroll"]]));
+    clean(&organisation.run(command("Remove-Mailbox").with("Identity", "Anna")).await);
+    organisation = organisation.restarted().await;
+    assert_eq!(lists(&organisation).await, json!([[], ["Payroll"], ["Payroll"]]));
+    clean(&organisation.run(set("Mailbox", "billing", "RejectMessagesFromSendersOrMembers", Value::Null)).await);
+    assert_eq!(lists(&organisation).await, json!([[], [], []]));
 }
 
 #[tokio::test]

@@ -1,15 +1,16 @@
 //! A gateway over a scripted runspace, with a client and a key that signs tokens.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::routing::get;
+use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use exops_audit::Entry;
 use exops_auth::token::{ClientCredential, Grant, KeySet, SigningKey, mint};
 use exops_catalogue::{Catalogue, Cmdlet, ConfirmImpact, Parameter, ParameterKind, SetMembership};
+use exops_client::{Credential, Endpoint, Http, TokenSource};
 use exops_gateway::{Gateway, GatewayConfig, Quotas, Tenant, tls_config};
 use exops_policy::{Caller, DirectoryRole, EXCHANGE_MANAGE_AS_APP, RoleModel};
 use exops_psobject::{ErrorCategory, ErrorRecord};
@@ -32,7 +33,7 @@ directory-role Global Reader = Readers
 group Admins = Writes, Reads
 group Readers = Reads
 role Writes = Set-Mailbox(Identity DisplayName Password WhatIf Confirm), Set-Broken, Set-Panic, Remove-Thing
-role Reads = Get-Mailbox, Get-Many, Get-Part, Get-Mixed, Get-Slow, Get-Busy, Get-Forever, Get-Flood
+role Reads = Get-Mailbox, Get-Many, Get-Part, Get-Several, Get-Mixed, Get-Slow, Get-Busy, Get-Forever, Get-Flood
 ";
 
 /// A runspace that panics for one cmdlet and is scripted for the rest.
@@ -65,6 +66,8 @@ pub(super) struct Fixture {
     pub(super) runspace: Arc<ScriptedRunspace>,
     pub(super) clock: Arc<AtomicI64>,
     pub(super) gateway: Arc<Gateway>,
+    /// What the token service gives whoever asks.
+    given: Arc<Mutex<String>>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -115,6 +118,7 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
         (paged("Get-Mailbox"), vec![Act::output(mailbox("adele")), Act::warning("careful"), Act::not_found("nobody")]),
         (paged("Get-Many"), many),
         (cmdlet("Get-Part", &["Identity"]), vec![Act::not_found("nobody"), Act::warning("w")]),
+        (cmdlet("Get-Several", &["Identity"]), several()),
         (
             paged("Get-Mixed"),
             vec![
@@ -144,6 +148,22 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
     ]
 }
 
+/// Errors of every kind that one call can have, and nothing else that could be shown.
+fn several() -> Vec<Act> {
+    let error = |exception: &str, text: &str, category, target: &str| {
+        let record = ErrorRecord { target_name: target.into(), ..ErrorRecord::new(exception, text, category, "Several") };
+        Act::Write(Record::Error(Box::new(record)))
+    };
+    let ambiguous = "Microsoft.Exchange.Configuration.Tasks.ManagementObjectAmbiguousException";
+    vec![
+        Act::not_found("nobody | at all"),
+        error(ambiguous, "'ann' matches multiple entries.", ErrorCategory::InvalidData, "ann"),
+        Act::warning("between"),
+        error("System.TimeoutException", "\u{fc}ber\nzwei \u{1b}[31mZeilen", ErrorCategory::OperationTimeout, ""),
+        error("System.UnauthorizedAccessException", "not this one", ErrorCategory::PermissionDenied, "bob"),
+    ]
+}
+
 impl Fixture {
     pub(super) async fn start() -> Self {
         Self::with_quotas(Quotas::default()).await
@@ -160,6 +180,8 @@ impl Fixture {
         let private = rustls_pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
         let tls = tls_config(vec![certified.cert.der().clone()], private.into()).unwrap();
         let time = Arc::clone(&clock);
+        let given = Arc::new(Mutex::new(String::new()));
+        let gives = Arc::clone(&given);
         let gateway = Gateway::new(GatewayConfig {
             quotas,
             runspace: Arc::new(Fragile(Arc::clone(&runspace))),
@@ -175,6 +197,10 @@ impl Fixture {
             server_name: "LAB01.contoso.onmicrosoft.com".to_owned(),
             mark_lab: true,
             extra_routes: axum::Router::new()
+                .route(
+                    &format!("/{}/oauth2/v2.0/token", TENANT.0),
+                    post(async move || json!({"access_token": *gives.lock().unwrap(), "expires_in": 3600}).to_string()),
+                )
                 .route("/ping", get(async || "pong"))
                 .route("/big", get(async || "x".repeat(BIG)))
                 .route("/panic", get(async || -> &'static str { panic!("this test's route panics on purpose") }))
@@ -206,10 +232,34 @@ impl Fixture {
             runspace,
             clock,
             gateway,
+            given,
             stop: Some(stop),
             task,
             _folder: folder,
         }
+    }
+
+    /// What leads the program's own client here, signed in as an administrator by any secret.
+    pub(super) fn own_client(&self) -> (Http, TokenSource) {
+        *self.given.lock().unwrap() = self.admin();
+        let endpoint = Endpoint {
+            authority: self.base.clone(),
+            graph: String::new(),
+            admin_api: self.base.clone(),
+            powershell: format!("{}/powershell-liveid", self.base),
+            organization: ORGANIZATION.to_owned(),
+            tenant_id: Some(TENANT.0),
+            ca_pem: Some(self.ca_pem().into_bytes()),
+            is_lab: true,
+        };
+        let http = Http::new(&endpoint).unwrap();
+        let tokens = TokenSource::new(http.clone(), endpoint, Uuid::from_u128(0xa), Credential::Secret("any".into()));
+        (http, tokens)
+    }
+
+    /// The certificate of the listener as PEM.
+    pub(super) fn ca_pem(&self) -> String {
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(&self.root))
     }
 
     pub(super) fn token_of(

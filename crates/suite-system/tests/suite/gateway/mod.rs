@@ -2,6 +2,7 @@
 
 mod fixture;
 mod http;
+mod own_client;
 mod powershell;
 mod resources;
 mod rest;
