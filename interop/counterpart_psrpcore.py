@@ -214,9 +214,8 @@ def psrpcore_is_client():
     emit("line", method=call.method_identifier.name, parameters=call.method_parameters, ci=call.ci)
     finish(shell)
 
-    # A SecureString each way. Before the exchange there is none.
-    pool.exchange_key()
-    pipe.turn()
+    # A SecureString each way. Before the exchange there is none: the server asks for it, and psrpcore answers by itself.
+    pipe.order(None, "request key")
     emit("key", ours=[event["event"] for event in pipe.heard()], theirs=names(pipe.read_by_psrpcore()))
     shell = psrpcore.ClientPowerShell(pool).add_command("Measure-Secret").add_parameter("Secret", PSSecureString("p@ss w\u00f6rd \U0001f600"))
     ran = started(shell)
@@ -228,6 +227,15 @@ def psrpcore_is_client():
     psrpcore.ClientHostResponder(shell).read_line_as_secure_string(call.ci, PSSecureString("hidden"))
     pipe.turn()
     [answer] = pipe.heard("answer")
+    for order, respond in (("ask for credential", lambda ci, to: to.prompt_for_credential(ci, psrpcore.types.PSCredential("bob", PSSecureString("hidden")))),
+                           ("ask for fields", lambda ci, to: to.prompt(ci, {"Name": "typed", "Pw": PSSecureString("hidden")}))):
+        pipe.order(ran, order)
+        [call] = pipe.read_by_psrpcore()
+        respond(call.ci, psrpcore.ClientHostResponder(shell))
+        pipe.turn()
+        [given] = pipe.heard("answer")
+        fields = [[field.Name, field.ParameterTypeFullName] for field in call.method_parameters[2]] if order.endswith("fields") else call.method_parameters
+        emit(order, method=call.method_identifier.name, asked=fields, value=given["value"])
     emit("secret", got=heard["statements"][0][0]["arguments"], type=type(event.data).__name__, sent=event.data.decrypt(), typed=answer["value"])
     finish(shell)
 

@@ -3,6 +3,8 @@
 Prints one line of JSON a step.
 """
 
+import gzip
+import json
 import urllib.parse
 
 import lab
@@ -49,3 +51,20 @@ for name, parameters, headers in (
 ):
     answer, page = rest.post("Get-Mailbox", parameters, **headers)
     lab.emit(name, status=answer.status, warnings=len(page["@adminapi.warnings"]), objects=len(page["value"]))
+# Answers packed for those who ask, of every length; a link leads on all the same, and what was packed is what comes plain.
+for size, wish in ((1, "gzip"), (40, "gzip"), (1000, "deflate, gzip;q=0.5"), (40, "gzip;q=0"), (40, "identity")):
+    call = json.dumps({"CmdletInput": {"CmdletName": "Get-Mailbox", "Parameters": {"ResultSize": "Unlimited"}}})
+    bodies, target, packed, lengths, total = [], rest.path, [], [], 0
+    while target:
+        rest.server.request("POST", target, call, {**rest.headers, "Accept-Encoding": wish, "Prefer": f"odata.maxpagesize={size}"})
+        answer = rest.server.getresponse()
+        body = answer.read()
+        packed.append(answer.headers.get("Content-Encoding"))
+        lengths.append(answer.headers.get("Content-Length"))
+        total += len(body)
+        page = json.loads(gzip.decompress(body) if packed[-1] else body)
+        bodies += page["value"]
+        link = page.get("@odata.nextLink") if len(packed) < 4 else None
+        target = urllib.parse.urlsplit(link)._replace(scheme="", netloc="").geturl() if link else None
+    lab.emit(f"{wish} {size}", packed=sorted(set(map(str, packed))), pages=len(packed), bytes=total, objects=len(bodies),
+             names=[item["Name"] for item in bodies], lengths=sorted(set(length is not None for length in lengths)))

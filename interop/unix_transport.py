@@ -3,25 +3,34 @@ every request, Basic unasked, ';PSVersion=' behind the query, prefixes that chan
 
 import base64
 import gzip
+import itertools
+import json
 import re
 import socket
 import ssl
 import struct
+import sys
 import threading
 import urllib.parse
 import uuid
 
 import lab
 
-given = lab.arguments(identity="a mailbox that may be changed")
-bearer = lab.token(given)
-url = urllib.parse.urlsplit(given.lab["powershell"])
-tls = ssl.create_default_context(cafile=given.lab["ca_file"])
+if len(sys.argv) == 2:
+    # The scripted endpoint's ready file has all that is needed.
+    with open(sys.argv[1], encoding="utf-8") as file:
+        ready = json.load(file)
+    user, bearer = ready["user"], ready["password"].removeprefix("Bearer ")
+else:
+    given = lab.arguments(identity="a mailbox that may be changed")
+    ready, user, bearer = given.lab, f"OAuthUser@{given.lab['tenant_id']}", lab.token(given)
+url = urllib.parse.urlsplit(ready["powershell"])
+tls = ssl.create_default_context(cafile=ready["ca_file"])
 SHELL = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell"
 TRANSFER = "http://schemas.xmlsoap.org/ws/2004/09/transfer"
 FAULT = "http://schemas.dmtf.org/wbem/wsman/1/wsman/fault"
 TARGET = f"{url.path}?BasicAuthToOAuthConversion=true;PSVersion=7.0.13"
-counter = 0
+counter = itertools.count(1)
 
 
 class Answer:
@@ -51,8 +60,6 @@ def dial():
 
 def envelope(action, body, shell=None, options="", target=TARGET):
     """A request's envelope, as PowerShell on Linux writes it."""
-    global counter
-    counter += 1
     selector = f'<w:SelectorSet><w:Selector Name="ShellId">{shell}</w:Selector></w:SelectorSet>' if shell else ""
     name = f"{TRANSFER}/{action}" if action in ("Create", "Delete") else f"{SHELL}/{action}"
     return (
@@ -64,14 +71,14 @@ def envelope(action, body, shell=None, options="", target=TARGET):
         '<w:ResourceURI s:mustUnderstand="true">http://schemas.microsoft.com/powershell/Microsoft.Exchange</w:ResourceURI>'
         '<a:ReplyTo><a:Address s:mustUnderstand="true">http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous</a:Address></a:ReplyTo>'
         f'<a:Action>{name}</a:Action><w:MaxEnvelopeSize s:mustUnderstand="true">512000</w:MaxEnvelopeSize>'
-        f"<a:MessageID>uuid:571679C2-60FD-0006-0000-{counter:08X}0000</a:MessageID><w:OperationTimeout>PT3M</w:OperationTimeout>"
+        f"<a:MessageID>uuid:571679C2-60FD-0006-0000-{next(counter):08X}0000</a:MessageID><w:OperationTimeout>PT3M</w:OperationTimeout>"
         '<w:Locale xml:lang="en-us" s:mustUnderstand="false"/><p:DataLocale xml:lang="en-us" s:mustUnderstand="false"/>'
         f'<w:OptionSet s:mustUnderstand="true">{options}</w:OptionSet>{selector}</s:Header><s:Body>{body}</s:Body></s:Envelope>'
     ).replace("&", "&amp;")
 
 
 def basic(token=None):
-    return "Basic " + base64.b64encode(f"OAuthUser@{given.lab['tenant_id']}:Bearer {token or bearer}".encode()).decode()
+    return "Basic " + base64.b64encode(f"{user}:Bearer {token or bearer}".encode()).decode()
 
 
 def headers(length, authorization):

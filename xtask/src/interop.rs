@@ -18,9 +18,9 @@ fn missing(name: &'static str, why: impl Into<String>) -> Missing {
     Missing { name, why: why.into() }
 }
 
-/// The interpreter with msal, azure-identity and pypsrp, installed when it is not there yet or the pins changed.
+/// The interpreter with msal, azure-identity and pypsrp, psrp in a folder beside it, installed when it is not there yet or the pins changed.
 pub(crate) fn python() -> Result<PathBuf, Missing> {
-    const NAME: &str = "msal, azure-identity and pypsrp";
+    const NAME: &str = "msal, azure-identity, pypsrp and psrp";
     let check = format!("import sys, venv, ensurepip; sys.exit(sys.version_info < {PYTHON:?})");
     let system = ["python3", "python"].into_iter().find(|program| run::succeeds(program, &["-c", &check])).ok_or_else(|| {
         let (major, minor) = PYTHON;
@@ -36,7 +36,10 @@ pub(crate) fn python() -> Result<PathBuf, Missing> {
     let venv = folder.join("venv");
     let python = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     let requirements = run::root().join("interop/requirements.txt");
-    let wanted = run::read(&requirements).map_err(|why| missing(NAME, why))?;
+    // Both come in one package: the second goes to a folder that its script puts in front.
+    let (second, second_folder) = (run::root().join("interop/requirements-psrp.txt"), folder.join("psrp"));
+    let read = |path| run::read(path).map_err(|why| missing(NAME, why));
+    let wanted = format!("{}{}", read(&requirements)?, read(&second)?);
     // What is installed stands beside the environment; it is written last, so an interrupted installation is made again.
     let stamp = folder.join("requirements.installed");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
@@ -45,9 +48,12 @@ pub(crate) fn python() -> Result<PathBuf, Missing> {
         return Ok(python);
     }
     let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+    const INSTALL: [&str; 6] = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"];
+    let install = |more: &[&str]| run::command(&python, &[&INSTALL, more].concat());
     let steps = [
         run::command(system, &["-m", "venv", "--clear", &path(&venv)]),
-        run::command(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", &path(&requirements)]),
+        install(&["-r", &path(&requirements)]),
+        install(&["--upgrade", "--target", &path(&second_folder), "-r", &path(&second)]),
         run::command(&python, &["-m", "pip", "--disable-pip-version-check", "check"]),
     ];
     for mut step in steps {

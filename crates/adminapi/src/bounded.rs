@@ -66,11 +66,19 @@ pub(crate) fn parse(body: &[u8], limits: &Limits) -> Result<Json, BodyError> {
     serde_json::from_slice(scan(body, limits)?).map_err(|e| BodyError::NotJson(e.to_string()))
 }
 
-/// The same for what asks for something: a name that stands twice in one object is refused, since two readers would
+/// Parses JSON within limits for what asks for something: a name that stands twice in one object is refused, since two readers would
 /// take different values (case J-12).
-pub(crate) fn parse_unique(body: &[u8], limits: &Limits) -> Result<Json, BodyError> {
-    let unique: Unique = serde_json::from_slice(scan(body, limits)?).map_err(|e| BodyError::NotJson(e.to_string()))?;
-    Ok(unique.0)
+///
+/// # Errors
+/// Limits exceeded, no JSON, or [`BodyError::Shape`] with the name that stands twice.
+pub fn parse_unique(body: &[u8], limits: &Limits) -> Result<Json, BodyError> {
+    let unique: Result<Unique, _> = serde_json::from_slice(scan(body, limits)?);
+    match unique {
+        Ok(Unique(json)) => Ok(json),
+        // Any JSON will do: the data are wrong where a name repeats, and nowhere else.
+        Err(e) if e.is_data() => Err(BodyError::Shape(e.to_string())),
+        Err(e) => Err(BodyError::NotJson(e.to_string())),
+    }
 }
 
 struct Unique(Json);

@@ -16,7 +16,7 @@ mod module_file;
 mod page;
 pub mod parameter;
 
-pub use bounded::BodyError;
+pub use bounded::{BodyError, parse_unique};
 pub use error::{ApiError, ErrorBody, FORBIDDEN_BODY_BYTES, error_body, forbidden_body, parse_error};
 pub use invoke::{Invoke, InvokeRequest, parse_invoke};
 pub use module_file::{public_key, sealed};

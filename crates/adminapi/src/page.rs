@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exops_psobject::{ErrorRecord, Limits, Value, clixml, json as psjson};
+use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{detail, of_detail, of_text, place, text_of, texts};
@@ -64,8 +66,11 @@ impl PageWriter {
     pub fn push(&mut self, object: &Value) {
         if let Some(objects) = &mut self.clixml {
             objects.push(object.clone());
+        } else if self.select.is_empty() {
+            self.item(&psjson::rest(object));
         } else {
-            self.item(self.project(psjson::to_rest(object)));
+            let projected = self.project(psjson::to_rest(object));
+            self.item(&projected);
         }
         self.count += 1;
     }
@@ -82,7 +87,7 @@ impl PageWriter {
         if let Some(objects) = self.clixml.take() {
             // Also without objects there is one item: the module reads the first without looking.
             self.count = 0;
-            self.item(Map::from_iter([("_clixml".to_owned(), clixml::write_document(&objects).into())]).into());
+            self.item(&BTreeMap::from([("_clixml", clixml::write_document(&objects))]));
         }
         let mut tail = Map::new();
         tail.insert("adminapi.warnings@odata.type".to_owned(), "#Collection(String)".into());
@@ -103,17 +108,17 @@ impl PageWriter {
         self.body
     }
 
-    fn item(&mut self, item: Json) {
+    fn item(&mut self, item: &impl Serialize) {
         if self.count > 0 {
             self.body.push(b',');
         }
         // Writing into memory does not fail.
-        let _ = serde_json::to_writer(&mut self.body, &item);
+        let _ = serde_json::to_writer(&mut self.body, item);
     }
 
     fn project(&self, object: Json) -> Json {
         match object {
-            Json::Object(map) if !self.select.is_empty() => map
+            Json::Object(map) => map
                 .into_iter()
                 .filter(|(key, _)| {
                     let name = key.split('@').next().unwrap_or_default().to_ascii_lowercase();
@@ -158,24 +163,25 @@ pub fn parse_page(status: u16, headers: &[(String, String)], body: &[u8], limits
         Box::new(error)
     };
     let json = bounded::parse(body, limits).map_err(broken)?;
-    let Json::Object(map) = json else {
+    let Json::Object(mut map) = json else {
         return Err(broken(BodyError::Shape("it is no JSON object".to_owned())));
     };
     if map.contains_key("error") {
         return Err(Box::new(parse_error(status, headers, body, limits)));
     }
     let mut objects = Vec::new();
-    match map.get("value") {
+    match map.remove("value") {
         None | Some(Json::Null) => {}
         Some(Json::Array(items)) => {
             objects.reserve(items.len());
+            // Each item goes when its object is made.
             for item in items {
-                match clixml_text(item) {
+                match clixml_text(&item) {
                     Some(text) => {
                         let document = clixml::read_document(text.as_bytes(), limits);
                         objects.extend(document.map_err(|e| broken(BodyError::Shape(e.to_string())))?);
                     }
-                    None => objects.push(psjson::from_rest(item).map_err(|e| broken(BodyError::Shape(e.to_string())))?),
+                    None => objects.push(psjson::from_rest(&item).map_err(|e| broken(BodyError::Shape(e.to_string())))?),
                 }
             }
         }

@@ -88,9 +88,6 @@ pub(crate) fn export(options: &CertExport, as_json: bool) -> Result<Exit, Failur
         return Err(Failure::usage("a PEM file is written without a password").hint("leave the password out, or name the file .pfx"));
     }
     let password = options.certificate_password_file.as_deref().map(password::first_line).transpose()?;
-    if password.as_ref().is_some_and(|p| p.expose_secret().is_empty()) {
-        return Err(Failure::new(Exit::SignIn, "the password file is empty").hint("the password is its first line"));
-    }
     let fail = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::AlreadyExists => Failure::new(Exit::Unexpected, format!("{} is there already", out.display()))
             .hint("no file is written over: choose another name, or remove it"),

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::dialect;
+use crate::environment::variable;
 use crate::failure::Failure;
 use crate::options::{Global, Progress, Transport};
 use crate::output::Format;
@@ -11,7 +12,7 @@ use crate::output::Format;
 #[derive(Debug, Default)]
 pub(crate) struct CmdletLine {
     pub global: Global,
-    pub transport: Transport,
+    pub transport: Option<Transport>,
     /// Where further parameters come from: JSON, `@file` or `-`.
     pub params: Option<String>,
     /// The properties that are shown; all where it is empty.
@@ -21,8 +22,12 @@ pub(crate) struct CmdletLine {
     pub progress: Progress,
     /// The tenant, by id or domain, that the profile must be for.
     pub require_tenant: Option<String>,
+    /// SecureStrings of objects are shown as text.
+    pub show_secrets: bool,
     pub cmdlet: String,
     pub words: Vec<String>,
+    /// Options that came already.
+    seen: Vec<String>,
 }
 
 /// Reads the words after the program's name; `None` when it is another command, or a call for help.
@@ -76,6 +81,10 @@ impl CmdletLine {
             self.global.verbose += 1;
             return Ok(true);
         }
+        if name == "--show-secrets" && glued.is_none() {
+            self.show_secrets = true;
+            return Ok(true);
+        }
         if name == "--quiet" && glued.is_none() {
             self.global.quiet = true;
             return Ok(true);
@@ -86,6 +95,11 @@ impl CmdletLine {
         ) {
             return Ok(false);
         }
+        let long = if name == "-o" { "--output".to_owned() } else { name.clone() };
+        if self.seen.contains(&long) {
+            return Err(Failure::usage(format!("{long} is given twice")).hint("give it once"));
+        }
+        self.seen.push(long);
         let value = match glued {
             Some(value) => value,
             None => words
@@ -105,19 +119,21 @@ impl CmdletLine {
                     return Err(Failure::usage("--select names no property").hint("such as --select DisplayName,PrimarySmtpAddress"));
                 }
             }
-            "--transport" => self.transport = choice(&name, &value)?,
+            "--transport" => self.transport = Some(choice(&name, &value)?),
             _ => self.global.output = Some(choice::<Format>(&name, &value)?),
         }
         Ok(true)
     }
 
     fn fill_from_environment(&mut self) -> Result<(), Failure> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         if self.global.output.is_none() {
             self.global.output = variable("EXOPS_OUTPUT").map(|v| choice("EXOPS_OUTPUT", &v)).transpose()?;
         }
         if self.global.profile.is_none() {
             self.global.profile = variable("EXOPS_PROFILE");
+        }
+        if self.transport.is_none() {
+            self.transport = variable("EXOPS_TRANSPORT").map(|v| choice("EXOPS_TRANSPORT", &v)).transpose()?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! `exops connect` and `exops disconnect`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use exops_catalogue::{Catalogue, Command, Pipeline, UnknownNames, bind};
 use exops_client::{RestConnection, Token};
@@ -9,6 +10,7 @@ use exops_runspace::{Ended, Fault, FaultKind, Invocation, Runspace as _, Step};
 use futures_util::StreamExt as _;
 use uuid::Uuid;
 
+use crate::environment::{self, variable};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::options::Connect;
@@ -23,33 +25,10 @@ const TRIAL: &str = "Get-AcceptedDomain";
 /// Signs in, makes one call, and only then saves the profile.
 pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: bool) -> Result<Exit, Failure> {
     let name = profile.unwrap_or_else(|| profile::DEFAULT.to_owned());
-    let app_id = app_id(&options)?;
-    let saved_endpoint = saved_endpoint(&options)?;
-    // A ready file knows its own.
-    let elsewhere = variable("AZURE_TENANT_ID").filter(|_| !matches!(saved_endpoint, SavedEndpoint::Lab { .. }));
-    let organization = match (options.organization.clone().or(elsewhere), &saved_endpoint) {
-        (Some(organization), _) => organization,
-        (None, SavedEndpoint::Lab { data }) => Bootstrap::open(data)?.ready.organization,
-        (None, _) => {
-            return Err(Failure::usage("--organization is missing").hint("a domain of the organisation, such as contoso.onmicrosoft.com"));
-        }
-    };
-    let endpoint = session::endpoint(&saved_endpoint, &organization, None)?;
-    let (credential, saved_credential) = credential(&options)?;
-    let session = Session::new(endpoint, app_id, credential)?;
-    let token = session.tokens.token().await?;
+    let (saved, session, token) = open(&options).await?;
     let connection = RestConnection::new(session.http.clone(), session.tokens.clone());
     try_out(&connection, &token).await?;
-    let saved = Profile {
-        app_id,
-        organization,
-        tenant_id: token.claims().tenant_id,
-        connection_id: connection.connection_id(),
-        app_roles: token.claims().app_roles.clone(),
-        directory_roles: token.claims().directory_roles.clone(),
-        endpoint: saved_endpoint,
-        credential: saved_credential,
-    };
+    let saved = Profile { connection_id: connection.connection_id(), ..saved };
     saved.save(&name)?;
     if as_json {
         print(&format!("{}\n", status::describe(&name, &saved, session.tokens.endpoint(), &token)))?;
@@ -67,24 +46,54 @@ pub(crate) async fn connect(options: Connect, profile: Option<String>, as_json: 
     Ok(Exit::Ok)
 }
 
-/// The option or its variable, else the variable that Azure's libraries read.
-fn app_id(options: &Connect) -> Result<Uuid, Failure> {
-    const AZURE: &str = "AZURE_CLIENT_ID";
-    match (options.app_id, variable(AZURE)) {
-        (Some(id), _) => Ok(id),
-        (None, Some(text)) => text
-            .parse()
-            .map_err(|_| Failure::usage(format!("{AZURE} is '{text}', which is no GUID")).hint("the client id of the application")),
-        (None, None) => {
-            Err(Failure::usage("--app-id is missing")
-                .hint("the client id of the application; EXOPS_APP_ID and AZURE_CLIENT_ID give it too"))
+/// Signs in as options and variables say. Azure's variables count where neither says something.
+pub(crate) async fn open(options: &Connect) -> Result<(Profile, Session, Arc<Token>), Failure> {
+    environment::refuse_gateway()?;
+    let app_id = app_id(options)?;
+    let saved_endpoint = saved_endpoint(options)?;
+    // A ready file knows its own.
+    let elsewhere = variable("AZURE_TENANT_ID").filter(|_| !matches!(saved_endpoint, SavedEndpoint::Lab { .. }));
+    let organization = match (options.organization.clone().or(elsewhere), &saved_endpoint) {
+        (Some(organization), _) => organization,
+        (None, SavedEndpoint::Lab { data }) => Bootstrap::open(data)?.ready.organization,
+        (None, _) => {
+            return Err(Failure::usage("--organization is missing").hint("a domain of the organisation, such as contoso.onmicrosoft.com"));
         }
-    }
+    };
+    let endpoint = session::endpoint(&saved_endpoint, &organization, None)?;
+    let (credential, saved_credential) = credential(options)?;
+    let session = Session::new(endpoint, app_id, credential)?;
+    let token = session.tokens.token().await?;
+    let claims = token.claims();
+    let profile = Profile {
+        app_id,
+        organization,
+        tenant_id: claims.tenant_id,
+        connection_id: Uuid::new_v4(),
+        app_roles: claims.app_roles.clone(),
+        directory_roles: claims.directory_roles.clone(),
+        endpoint: saved_endpoint,
+        credential: saved_credential,
+    };
+    Ok((profile, session, token))
 }
 
-/// A variable that is set to something.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|v| !v.is_empty())
+/// Whether variables alone say who signs in, with what and where; with `azures`, those of Azure's libraries too.
+pub(crate) fn is_described(said: &Connect, azures: bool) -> bool {
+    let or = |ours: bool, name: &str| ours || azures && variable(name).is_some();
+    or(said.app_id.is_some(), "AZURE_CLIENT_ID")
+        && or(said.organization.is_some() || said.lab, "AZURE_TENANT_ID")
+        && or(said.certificate_file_path.is_some(), "AZURE_CLIENT_CERTIFICATE_PATH")
+}
+
+/// The option or its variable, else the variable that Azure's libraries read.
+fn app_id(options: &Connect) -> Result<Uuid, Failure> {
+    match options.app_id {
+        Some(id) => Ok(id),
+        None => environment::client_id("AZURE_CLIENT_ID")?.ok_or_else(|| {
+            Failure::usage("--app-id is missing").hint("the client id of the application; EXOPS_APP_ID and AZURE_CLIENT_ID give it too")
+        }),
+    }
 }
 
 fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
@@ -93,27 +102,37 @@ fn saved_endpoint(options: &Connect) -> Result<SavedEndpoint, Failure> {
         return Ok(SavedEndpoint::Lab { data: session::lab_data(options.data.data.as_ref())? });
     }
     let worldwide = exops_client::Endpoint::worldwide("");
-    let https = |given: &Option<String>, default: String, name: &str| match given {
+    let address = |given: &Option<String>, default: String, name: &str| match given {
         None if options.lab => Err(Failure::usage(format!("{name} is missing"))
             .hint("--lab alone takes all from the ready file; otherwise give --authority and --endpoint")),
         None => Ok(default),
-        Some(url) if url.starts_with("https://") => Ok(url.trim_end_matches('/').to_owned()),
-        Some(url) => Err(Failure::usage(format!("{name} '{url}' is no https URL")).hint("such as https://localhost:8443")),
+        Some(url) => https(url, name),
     };
-    let admin_api = https(&options.endpoint, worldwide.admin_api, "--endpoint")?;
-    let admin_api = admin_api
-        .strip_suffix("/powershell-liveid")
-        .or_else(|| admin_api.strip_suffix("/PowerShell-LiveId"))
-        .unwrap_or(&admin_api)
-        .to_owned();
+    let (admin_api, powershell) = address(&options.endpoint, worldwide.admin_api, "--endpoint").map(|url| both(&url))?;
     let ca_file = options.ca_file.as_ref().map(|f| std::path::absolute(f).map_err(|e| file_failure("use", f, &e))).transpose()?;
     Ok(SavedEndpoint::Fixed {
-        authority: https(&options.authority.clone().or_else(azure_authority), worldwide.authority, "--authority")?,
-        powershell: format!("{admin_api}/powershell-liveid"),
+        authority: address(&options.authority.clone().or_else(azure_authority), worldwide.authority, "--authority")?,
+        powershell,
         admin_api,
         ca_file,
         lab: options.lab,
     })
+}
+
+/// A base URL without its last slash; `name` is the option or the variable that says it.
+pub(crate) fn https(url: &str, name: &str) -> Result<String, Failure> {
+    if !url.starts_with("https://") {
+        return Err(Failure::usage(format!("{name} '{url}' is no https URL")).hint("such as https://localhost:8443"));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// Bases of the admin API and of remote PowerShell at an address; people also give the latter's, as `-ConnectionUri`.
+pub(crate) fn both(url: &str) -> (String, String) {
+    const POWERSHELL: &str = "/powershell-liveid";
+    let at = url.len().saturating_sub(POWERSHELL.len());
+    let admin_api = url.get(at..).filter(|end| end.eq_ignore_ascii_case(POWERSHELL)).and(url.get(..at)).unwrap_or(url);
+    (admin_api.to_owned(), format!("{admin_api}{POWERSHELL}"))
 }
 
 /// Azure's libraries take the host without a scheme too.

@@ -138,6 +138,7 @@ impl From<LabError> for Failure {
             LabError::NotRunning { .. } => "LabNotRunning",
             _ => "Lab",
         };
-        Self { code: code.to_owned(), hint: error.hint().replace('`', "'"), ..Self::new(exit, error.to_string().replace('`', "'")) }
+        let text = crate::without_os_error(&error.to_string()).replace('`', "'");
+        Self { code: code.to_owned(), hint: error.hint().replace('`', "'"), ..Self::new(exit, text) }
     }
 }

@@ -1,6 +1,6 @@
 //! `exops lab …`: start one, find the one that runs, manage its applications.
 
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use crate::failure::Failure;
 use crate::options::{LabApp, LabAppCreate, LabData, LabImport, LabSeed, LabUp};
 use crate::output::{Format, printable};
 use crate::profile::file_failure;
-use crate::session::{lab_data, lab_endpoint, read};
-use crate::{asked_to_stop, io_reason, note, print, tell};
+use crate::session::{lab_data, lab_endpoint, read, read_some};
+use crate::{asked_to_stop, io_reason, note, print, progress, tell};
 
 /// What `--noun` takes.
 const NOUN_HINT: &str = "--noun takes what stands behind Get- in the cmdlet that was exported, such as Mailbox";
@@ -42,7 +42,8 @@ pub(crate) async fn up(options: LabUp) -> Result<Exit, Failure> {
         }),
         strict: options.strict,
     };
-    let running = Lab::start(config).await?;
+    let filling = if options.seed == Some(LabSeed::Large) { "the organisation is filled" } else { "the lab starts" };
+    let running = progress::during(|| filling.to_owned(), Lab::start(config)).await?;
     let ready = running.ready();
     print(&format!(
         "lab {}  {}\n  organisation  {} ({})\n  data          {}\n  CA            {}\nstop it with Ctrl-C or 'exops lab down'\n",
@@ -150,7 +151,8 @@ pub(crate) async fn status(data: &LabData, as_json: bool) -> Result<Exit, Failur
 /// Takes the running lab's organisation back to its first day.
 pub(crate) async fn reset(data: &LabData, as_json: bool) -> Result<Exit, Failure> {
     let found = Found::open(data)?;
-    let done = found.call("POST", "reset", REFILL).await?;
+    let text = || "the organisation is filled again".to_owned();
+    let done = progress::during(text, found.call("POST", "reset", REFILL)).await?;
     if as_json {
         print(&format!("{done}\n"))?;
     } else {
@@ -176,7 +178,14 @@ pub(crate) async fn import(options: LabImport, as_json: bool) -> Result<Exit, Fa
         }
         url += &format!("&noun={noun}");
     }
-    let (status, body) = found.http.upload(&url, &found.bootstrap.token, file).await?;
+    // Both handles have one position: how far the file is read is how much of it is on its way.
+    let (size, position) = (file.metadata().map_or(0, |m| m.len()), file.try_clone().ok());
+    let sent = || position.as_ref().and_then(|mut file| file.stream_position().ok()).unwrap_or(size);
+    let text = || match sent() {
+        all if all >= size => format!("{} sent; the lab takes the objects in", megabytes(size)),
+        part => format!("{} of {} sent", megabytes(part), megabytes(size)),
+    };
+    let (status, body) = progress::during(text, found.http.upload(&url, &found.bootstrap.token, file)).await?;
     let text = |of: &Json, key: &str| of.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
     match (status, body.get("error")) {
         (200 | 422, None) => {}
@@ -222,6 +231,10 @@ pub(crate) async fn import(options: LabImport, as_json: bool) -> Result<Exit, Fa
         print(&format!("{verb} {}\n", counts.join(", ")))?;
     }
     Ok(Exit::Ok)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
 fn objects(count: u64) -> String {
@@ -313,7 +326,8 @@ fn new_application(options: LabAppCreate) -> Result<NewApplication, Failure> {
 
 /// DER of the certificate in a PEM or DER file.
 fn public_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
-    let found = exops_auth::pem::read_certificates(&read(path)?)
+    let bytes = read_some(path).map_err(|f| Failure { exit: Some(Exit::SignIn), ..f })?;
+    let found = exops_auth::pem::read_certificates(&bytes)
         .map_err(|e| Failure::new(Exit::SignIn, format!("{} holds no certificate: {e}", path.display())).hint("give a PEM or DER file"))?;
     if found.holds_key {
         note(&format!("the private key in {} is not needed and not sent", path.display()));

@@ -6,6 +6,7 @@ mod cmdlet_line;
 mod completion;
 mod connect;
 mod dialect;
+mod environment;
 mod exit;
 mod explain;
 mod failure;
@@ -227,9 +228,13 @@ fn keep_quiet(global: &Global) {
     QUIET.store(global.quiet, std::sync::atomic::Ordering::Relaxed);
 }
 
+fn is_quiet() -> bool {
+    QUIET.load(std::sync::atomic::Ordering::Relaxed)
+}
+
 /// Tells something that is good to know and changes nothing, unless `--quiet` is given.
 fn note(text: &str) {
-    if !QUIET.load(std::sync::atomic::Ordering::Relaxed) {
+    if !is_quiet() {
         tell(&format!("note: {text}"));
     }
 }
@@ -244,6 +249,11 @@ fn output_failure(error: &std::io::Error) -> Failure {
 
 /// What the system said, without its number.
 fn io_reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    without_os_error(&error.to_string()).to_lowercase()
+}
+
+/// A text without the number that Rust puts behind what the system said.
+fn without_os_error(text: &str) -> String {
+    let Some((before, after)) = text.split_once(" (os error ") else { return text.to_owned() };
+    format!("{before}{}", after.split_once(')').map_or("", |(_, rest)| rest))
 }

@@ -119,7 +119,7 @@ pub(crate) struct LabUp {
     #[arg(long, value_name = "DOMAIN")]
     pub organization: Option<String>,
     /// Id of the tenant; only a new data folder takes it
-    #[arg(long, value_name = "GUID")]
+    #[arg(long, value_name = "GUID", value_parser = guid)]
     pub tenant_id: Option<Uuid>,
     /// What the organisation holds at first; only a new data folder takes it
     #[arg(long, value_name = "NAME")]
@@ -186,7 +186,7 @@ pub(crate) struct LabAppCreate {
     #[arg(long)]
     pub name: String,
     /// Client id; made up where it is not given
-    #[arg(long, value_name = "GUID")]
+    #[arg(long, value_name = "GUID", value_parser = guid)]
     pub app_id: Option<Uuid>,
     /// A certificate to register, PEM or DER; a private key in the file is ignored
     #[arg(long = "certificate", value_name = "FILE")]
@@ -218,7 +218,7 @@ pub(crate) struct LabAppOne {
 #[derive(Debug, Args)]
 pub(crate) struct Connect {
     /// Client id of the application
-    #[arg(long, value_name = "GUID", env = "EXOPS_APP_ID")]
+    #[arg(long, value_name = "GUID", env = "EXOPS_APP_ID", value_parser = guid)]
     pub app_id: Option<Uuid>,
     /// A domain of the organisation; a lab's own where it is not given
     #[arg(long, value_name = "DOMAIN", env = "EXOPS_ORGANIZATION")]
@@ -236,7 +236,7 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Connect to a lab: endpoints and CA from its ready file
-    #[arg(long)]
+    #[arg(long, env = "EXOPS_LAB")]
     pub lab: bool,
     #[command(flatten)]
     pub data: LabData,
@@ -251,6 +251,10 @@ pub(crate) struct Connect {
     pub ca_file: Option<PathBuf>,
     #[command(flatten)]
     pub json: Json,
+}
+
+fn guid(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "it is no GUID, such as 36ee4c6c-0812-40a2-b820-b22ebd02bce3")
 }
 
 /// Over what a cmdlet travels.
@@ -284,7 +288,7 @@ pub(crate) enum Progress {
 )]
 pub(crate) struct Run {
     /// Over what the cmdlet travels
-    #[arg(long, value_enum, default_value = "rest")]
+    #[arg(long, value_enum, default_value = "rest", env = "EXOPS_TRANSPORT")]
     pub transport: Transport,
     /// More parameters as a JSON object, @FILE or - for standard input
     #[arg(long, value_name = "JSON")]
@@ -301,6 +305,9 @@ pub(crate) struct Run {
     /// Refuse to run unless the profile is for this tenant
     #[arg(long, value_name = "ID|DOMAIN")]
     pub require_tenant: Option<String>,
+    /// Show SecureStrings of objects as text; else they are null in JSON and YAML, empty in CLIXML, their type's name elsewhere
+    #[arg(long)]
+    pub show_secrets: bool,
     /// The cmdlet's name
     #[arg(value_name = "CMDLET")]
     pub cmdlet: String,

@@ -3,8 +3,9 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use exops_adminapi::{BodyError, parse_unique};
 use exops_catalogue::Argument;
-use exops_psobject::{Base, PsObject, Value};
+use exops_psobject::{Base, Limits, PsObject, Value};
 use serde_json::Value as Json;
 
 use crate::exit::Exit;
@@ -14,24 +15,31 @@ use crate::session::read;
 
 /// Longest JSON from standard input, in bytes.
 const LIMIT: u64 = 4 << 20;
+/// Bounds of parameters. A longer file than `LIMIT` is not read at all.
+const LIMITS: Limits = Limits { bytes: 5 << 20, depth: 64, values: 1_000_000, attributes: 0 };
 /// How the option is written.
 const FORM: &str =
     "such as --params '{\"Identity\": \"ann\", \"EmailAddresses\": {\"Add\": [\"smtp:a@contoso.com\"]}}', --params @FILE or --params -";
 
 /// The arguments that `--params` gives: JSON itself, `@file`, or `-` for standard input.
 pub(crate) fn arguments(given: &str) -> Result<Vec<Argument>, Failure> {
-    match serde_json::from_slice(&bytes(given)?) {
-        Ok(Json::Object(map)) => {
-            let argument = |(name, value): (String, Json)| Argument {
-                name: Some(name.strip_prefix('-').map(str::to_owned).unwrap_or(name)),
-                value: Some(value_of(value)),
-                glued: true,
-            };
-            Ok(map.into_iter().map(argument).collect())
+    let refused = |why: String| Failure::usage(format!("--params {why}")).hint(FORM);
+    let map = match parse_unique(&bytes(given)?, &LIMITS) {
+        Ok(Json::Object(map)) => map,
+        Ok(_) => return Err(refused("is JSON, but no object of parameters and their values".to_owned())),
+        Err(BodyError::NotJson(why)) => return Err(refused(format!("is no JSON: {why}"))),
+        Err(error) => return Err(refused(format!("is not taken: {error}"))),
+    };
+    let mut arguments: Vec<Argument> = Vec::with_capacity(map.len());
+    for (name, value) in map {
+        let name = name.strip_prefix('-').unwrap_or(&name).to_owned();
+        let same = |a: &Argument| a.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(&name));
+        if arguments.iter().any(same) {
+            return Err(refused(format!("is not taken: it gives -{name} twice")));
         }
-        Ok(_) => Err(Failure::usage("--params is JSON, but no object of parameters and their values").hint(FORM)),
-        Err(e) => Err(Failure::usage(format!("--params is no JSON: {e}")).hint(FORM)),
+        arguments.push(Argument { name: Some(name), value: Some(value_of(value)), glued: true });
     }
+    Ok(arguments)
 }
 
 /// What an option gives: the text itself, `@file`, or `-` for standard input; without a byte order mark.

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::profile::{PasswordSource, file_failure};
-use crate::session::read;
+use crate::session::{read, read_some};
 use crate::{hidden, io_reason, note};
 
 /// Names a file with the password.
@@ -24,10 +24,15 @@ const AZURE: &str = "AZURE_CLIENT_CERTIFICATE_PASSWORD";
 pub(crate) fn source(file: Option<&Path>) -> Result<PasswordSource, Failure> {
     match file {
         Some(file) => std::path::absolute(file).map(PasswordSource::File).map_err(|e| file_failure("use", file, &e)),
-        None if std::env::var_os(VARIABLE).is_some_and(|v| !v.is_empty()) => Ok(PasswordSource::Variable),
+        None if is_in_variable() => Ok(PasswordSource::Variable),
         None if std::env::var_os(AZURE).is_some_and(|v| !v.is_empty()) => Ok(PasswordSource::Azure),
         None => Ok(PasswordSource::Prompt),
     }
+}
+
+/// A variable names the file with the password.
+pub(crate) fn is_in_variable() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|v| !v.is_empty())
 }
 
 /// Opens a PFX or PEM file to sign in with; the source is that of the password that it took.
@@ -38,7 +43,7 @@ pub(crate) fn open(path: &Path, source: PasswordSource) -> Result<(Credential, P
 /// Certificate and key of a PFX or PEM file, and the source of the password that it took; a file that opens without one
 /// is not asked for.
 pub(crate) fn identity(path: &Path, source: PasswordSource) -> Result<(Identity, PasswordSource), Failure> {
-    let bytes = read(path).map_err(|f| Failure { exit: Some(Exit::SignIn), ..f })?;
+    let bytes = read_some(path).map_err(|f| Failure { exit: Some(Exit::SignIn), ..f })?;
     let credential = |identity: Identity, source: PasswordSource| {
         if source == PasswordSource::None && exops_keystore::is_exposed(path) {
             note(&format!("others than you may read the private key in {}: chmod 600", path.display()));
@@ -98,5 +103,9 @@ pub(crate) fn first_line(file: &Path) -> Result<SecretString, Failure> {
     let bytes = read(file).map_err(|f| Failure { exit: Some(Exit::SignIn), ..f })?;
     let text =
         String::from_utf8(bytes).map_err(|_| Failure::new(Exit::SignIn, format!("the password file {} is not text", file.display())))?;
-    Ok(text.lines().next().unwrap_or_default().into())
+    match text.lines().next() {
+        Some("") | None => Err(Failure::new(Exit::SignIn, format!("the first line of the password file {} is empty", file.display()))
+            .hint("the password is its first line")),
+        Some(password) => Ok(password.into()),
+    }
 }

@@ -14,6 +14,12 @@ use crate::{places, suggest};
 
 /// The profile without a name of its own.
 pub(crate) const DEFAULT: &str = "default";
+/// Code of a failure about a file that cannot be used.
+pub(crate) const FILE: &str = "File";
+/// Code of a failure about a profile that is not there.
+pub(crate) const NOT_CONNECTED: &str = "NotConnected";
+/// Code of a failure about a connection to another tenant than the one that was meant.
+pub(crate) const OTHER_TENANT: &str = "OtherTenant";
 
 /// A saved connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +81,7 @@ impl Profile {
         match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|e| unreadable(&path, &text, &e)),
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                Err(Failure { code: "NotConnected".to_owned(), ..Failure::new(Exit::SignIn, format!("there is no profile '{name}'")) }
+                Err(Failure { code: NOT_CONNECTED.to_owned(), ..Failure::new(Exit::SignIn, format!("there is no profile '{name}'")) }
                     .hint("sign in with 'exops connect --app-id … --organization … --certificate-file-path …' (--lab for a lab)"))
             }
             Err(e) => Err(file_failure("read", &path, &e)),
@@ -87,7 +93,7 @@ impl Profile {
         match tenant {
             Some(t) if !t.eq_ignore_ascii_case(&self.organization) && !t.eq_ignore_ascii_case(&self.tenant_id.to_string()) => {
                 let text = format!("the profile is for {} ({}), and --require-tenant says '{t}'", self.organization, self.tenant_id);
-                Err(Failure { code: "OtherTenant".to_owned(), ..Failure::usage(text) }
+                Err(Failure { code: OTHER_TENANT.to_owned(), ..Failure::usage(text) }
                     .hint("choose the connection with --profile; nothing was sent"))
             }
             _ => Ok(()),
@@ -95,8 +101,11 @@ impl Profile {
     }
 
     /// What the application's roles granted when the profile was made. Known of a lab only, whose role model is the
-    /// built-in one.
+    /// built-in one, and not of another application that a variable puts in its place.
     pub(crate) fn rights(&self) -> Option<Rights> {
+        if crate::environment::client_id("EXOPS_APP_ID").is_ok_and(|id| id.is_some_and(|id| id != self.app_id)) {
+            return None;
+        }
         let is_lab = matches!(self.endpoint, SavedEndpoint::Lab { .. } | SavedEndpoint::Fixed { lab: true, .. });
         let rights = RoleModel::built_in().rights(&Caller {
             tenant: TenantId(self.tenant_id),
@@ -184,5 +193,11 @@ fn path(name: &str) -> Result<PathBuf, Failure> {
 /// A file that cannot be used.
 pub(crate) fn file_failure(action: &str, path: &Path, error: &std::io::Error) -> Failure {
     let (path, reason) = (path.display(), crate::io_reason(error));
-    Failure::new(Exit::Unexpected, format!("cannot {action} {path}: {reason}")).hint("check that the path exists and that you may use it")
+    let hint = match error.kind() {
+        ErrorKind::IsADirectory => "name a file in it",
+        ErrorKind::StorageFull => "make room on that disk",
+        ErrorKind::ReadOnlyFilesystem => "choose a place that can be written",
+        _ => "check that the path exists and that you may use it",
+    };
+    Failure { code: FILE.to_owned(), ..Failure::new(Exit::Unexpected, format!("cannot {action} {path}: {reason}")) }.hint(hint)
 }

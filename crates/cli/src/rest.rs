@@ -8,8 +8,7 @@ use uuid::Uuid;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::options::Rest;
-use crate::profile::{self, Profile};
-use crate::session::Session;
+use crate::session::Connection;
 use crate::{output_failure, params, tell};
 
 /// Methods that carry a body, or may.
@@ -25,9 +24,7 @@ pub(crate) async fn rest(options: Rest, profile: Option<String>, as_json: bool) 
     if let (true, Err(e)) = (options.body.is_some(), serde_json::from_slice::<serde_json::Value>(&body)) {
         return Err(Failure::usage(format!("--body is no JSON: {e}")).hint("JSON itself, @FILE, or - for standard input"));
     }
-    let saved = Profile::load(profile.as_deref().unwrap_or(profile::DEFAULT))?;
-    saved.must_be_for(options.require_tenant.as_deref())?;
-    let session = Session::open(&saved)?;
+    let Connection { profile: saved, session, .. } = Connection::open(profile.as_deref(), options.require_tenant.as_deref()).await?;
     let call = RawCall::new(&session.tokens, saved.tenant_id, method.clone(), &options.address, body.clone()).map_err(|what| {
         Failure { code: "Address".to_owned(), target: options.address.clone(), ..Failure::usage(what) }
             .hint("such as /adminapi/beta/{tenant}/InvokeCommand or /v1.0/applications")

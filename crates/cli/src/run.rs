@@ -16,10 +16,9 @@ use crate::cmdlet_line::CmdletLine;
 use crate::exit::{Exit, is_not_served};
 use crate::failure::Failure;
 use crate::output::{Format, Output, printable, without_tokens};
-use crate::profile::{self, Profile};
 use crate::progress::Progress;
 use crate::query::{Found, Query};
-use crate::session::Session;
+use crate::session::Connection;
 use crate::{asked_to_stop, host, output_failure, params, secret_argument, suggest, tell, words};
 
 /// How long closing may take when nobody reads any more.
@@ -41,11 +40,9 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     let sent = Sent::of(&line.cmdlet, &command.arguments);
     let query = line.query.as_deref().map(Query::new).transpose()?;
     let bound = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).map_err(|e| sent.failure(&e.record))?;
-    let profile = Profile::load(line.global.profile.as_deref().unwrap_or(profile::DEFAULT))?;
-    profile.must_be_for(line.require_tenant.as_deref())?;
-    let session = Session::open(&profile)?;
+    let session = Connection::open(line.global.profile.as_deref(), line.require_tenant.as_deref()).await?.session;
     let caller = session.tokens.token().await?.caller();
-    let connection = session.connection(line.transport);
+    let connection = session.connection(line.transport.unwrap_or_default());
     let correlation_id = Uuid::new_v4();
     let mut invocation = Invocation::new(caller, bound, correlation_id);
     invocation.host = host::terminal(&invocation.stop);
@@ -60,6 +57,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
         query,
         progress: Progress::new(line.progress, line.global.quiet),
         quiet: line.global.quiet,
+        show_secrets: line.show_secrets,
         sent,
         as_json: explicit.is_some_and(Format::is_json),
         correlation_id,
@@ -98,6 +96,7 @@ struct Shown<W: Write> {
     query: Option<Query>,
     progress: Progress,
     quiet: bool,
+    show_secrets: bool,
     sent: Sent,
     as_json: bool,
     correlation_id: Uuid,
@@ -162,7 +161,12 @@ impl<W: Write> Shown<W> {
 
     fn record(&mut self, record: Record) -> Result<(), Failure> {
         match record {
-            Record::Output(value) => self.object(&value)?,
+            Record::Output(mut value) => {
+                if self.show_secrets {
+                    value.reveal_secrets();
+                }
+                self.object(&value)?;
+            }
             Record::Error(record) => {
                 let failure = self.identified(self.sent.failure(&record));
                 self.worst = failure.exit.filter(|_| self.worst == Exit::Ok).unwrap_or(self.worst);
@@ -275,7 +279,7 @@ impl Sent {
                 } else if failure.hint.is_empty() {
                     failure.hint = if self.globbed {
                         GLOBBED.to_owned()
-                    } else if record.fully_qualified_error_id.starts_with("MissingArgument") {
+                    } else if record.fully_qualified_error_id.starts_with("MissingArgument") && record.message.contains("'Boolean'") {
                         "a shell turns $true, $false and $null into nothing: quote them, or write -Name:false".to_owned()
                     } else {
                         format!("'exops explain {}' shows how it is called; a value with blanks is quoted", self.cmdlet)

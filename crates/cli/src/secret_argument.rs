@@ -104,11 +104,11 @@ fn eprint_question(text: &str) {
     eprint!("{text}");
 }
 
-fn secure(secret: SecretString) -> Value {
+pub(crate) fn secure(secret: SecretString) -> Value {
     Value::SecureString(SecureString::clear(secret))
 }
 
-fn credential(user: &str, password: SecretString) -> Value {
+pub(crate) fn credential(user: &str, password: SecretString) -> Value {
     let type_names = ["System.Management.Automation.PSCredential", "System.Object"].into_iter().map(Arc::from).collect();
     let properties = [("UserName", Value::from(user)), ("Password", secure(password))];
     PsObject { type_names, adapted: properties.into_iter().collect(), ..PsObject::default() }.into()

@@ -8,13 +8,11 @@ use exops_lab::{Bootstrap, Ready};
 use exops_runspace::Runspace;
 use uuid::Uuid;
 
-use crate::cert;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::options::Transport;
-use crate::password;
-use crate::places;
-use crate::profile::{Profile, SavedCredential, SavedEndpoint, file_failure};
+use crate::options::{Connect, Transport};
+use crate::profile::{self, FILE, PasswordSource, Profile, SavedCredential, SavedEndpoint, file_failure};
+use crate::{cert, connect, environment, password, places};
 
 /// A signed-in connection's parts; nothing was sent yet.
 pub(crate) struct Session {
@@ -22,13 +20,84 @@ pub(crate) struct Session {
     pub tokens: TokenSource,
 }
 
-impl Session {
-    /// Of a saved profile.
-    pub(crate) fn open(profile: &Profile) -> Result<Self, Failure> {
-        let endpoint = endpoint(&profile.endpoint, &profile.organization, Some(profile.tenant_id))?;
-        Self::new(endpoint, profile.app_id, credential(&profile.credential)?)
+/// The connection that a command uses.
+pub(crate) struct Connection {
+    /// The profile's name, or [`FROM_VARIABLES`].
+    pub name: String,
+    /// What is so today: variables went before what was saved.
+    pub profile: Profile,
+    pub session: Session,
+}
+
+/// Stands where a profile's name would, when variables say everything.
+const FROM_VARIABLES: &str = "environment";
+
+impl Connection {
+    /// The profile that was named, else what the variables say where they say everything, else the default profile.
+    /// A variable goes before what the profile says of the same, and never leads to another tenant than the profile's
+    /// (I-07). `tenant` is the one that the command line requires.
+    pub(crate) async fn open(named: Option<&str>, tenant: Option<&str>) -> Result<Self, Failure> {
+        environment::refuse_gateway()?;
+        let said = environment::said()?;
+        if named.is_none() && connect::is_described(&said, false) {
+            return Self::of_variables(&said, tenant).await;
+        }
+        let name = named.unwrap_or(profile::DEFAULT);
+        let mut profile = match Profile::load(name) {
+            Err(failure) if failure.code == profile::NOT_CONNECTED && named.is_none() && connect::is_described(&said, true) => {
+                return Self::of_variables(&said, tenant).await;
+            }
+            loaded => loaded?,
+        };
+        profile.must_be_for(tenant)?;
+        let mut endpoint = endpoint(&profile.endpoint, &profile.organization, Some(profile.tenant_id))?;
+        profile.app_id = said.app_id.unwrap_or(profile.app_id);
+        if let Some(url) = said.authority {
+            endpoint.authority = connect::https(&url, "EXOPS_AUTHORITY")?;
+            endpoint.graph = fixed_graph(&endpoint.authority, endpoint.is_lab);
+        }
+        if let Some(url) = said.endpoint {
+            (endpoint.admin_api, endpoint.powershell) = connect::both(&connect::https(&url, "EXOPS_ENDPOINT")?);
+        }
+        if let Some(file) = said.ca_file {
+            endpoint.ca_pem = Some(read_some(&file)?);
+        }
+        match (&mut profile.credential, said.certificate_file_path) {
+            (credential, Some(file)) => {
+                let path = std::path::absolute(&file).map_err(|e| file_failure("use", &file, &e))?;
+                *credential = SavedCredential::File { path, password: password::source(None)? };
+            }
+            (SavedCredential::File { password, .. }, None) if password::is_in_variable() => *password = PasswordSource::Variable,
+            _ => {}
+        }
+        let elsewhere = said.organization.filter(|o| profile.must_be_for(Some(o)).is_err());
+        if let Some(organization) = &elsewhere {
+            (endpoint.organization, endpoint.tenant_id) = (organization.clone(), None);
+        }
+        let session = Session::new(endpoint, profile.app_id, credential(&profile.credential)?)?;
+        if let Some(organization) = elsewhere {
+            let found = session.tokens.token().await?.claims().tenant_id;
+            if found != profile.tenant_id {
+                let text = format!(
+                    "the profile '{name}' is for {} ({}), and EXOPS_ORGANIZATION is {organization} ({found})",
+                    profile.organization, profile.tenant_id
+                );
+                return Err(Failure { code: profile::OTHER_TENANT.to_owned(), ..Failure::usage(text) }
+                    .hint("unset the variable, or choose the connection with --profile; no command was sent"));
+            }
+            profile.organization = organization;
+        }
+        Ok(Self { name: name.to_owned(), profile, session })
     }
 
+    async fn of_variables(said: &Connect, tenant: Option<&str>) -> Result<Self, Failure> {
+        let (profile, session, _) = connect::open(said).await?;
+        profile.must_be_for(tenant)?;
+        Ok(Self { name: FROM_VARIABLES.to_owned(), profile, session })
+    }
+}
+
+impl Session {
     pub(crate) fn new(endpoint: Endpoint, app_id: Uuid, credential: Credential) -> Result<Self, Failure> {
         let http = Http::new(&endpoint)?;
         let tokens = TokenSource::new(http.clone(), endpoint, app_id, credential);
@@ -54,7 +123,7 @@ pub(crate) fn endpoint(saved: &SavedEndpoint, organization: &str, tenant_id: Opt
             admin_api: admin_api.clone(),
             powershell: powershell.clone(),
             tenant_id,
-            ca_pem: ca_file.as_deref().map(read).transpose()?,
+            ca_pem: ca_file.as_deref().map(read_some).transpose()?,
             is_lab: *lab,
             ..Endpoint::worldwide(organization)
         }),
@@ -109,8 +178,19 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     // A device or pipe does not tell its size.
     std::fs::File::open(path).map_err(fail)?.take(LIMIT + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(Failure::new(Exit::Usage, format!("{} has more than {} MB", path.display(), LIMIT >> 20))
+        let text = format!("{} has more than {} MB", path.display(), LIMIT >> 20);
+        return Err(Failure { code: FILE.to_owned(), ..Failure::new(Exit::Usage, text) }
             .hint("certificates, secrets and parameters are smaller: is it the right file?"));
+    }
+    Ok(bytes)
+}
+
+/// The same of a file that holds something.
+pub(crate) fn read_some(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = read(path)?;
+    if bytes.is_empty() {
+        return Err(Failure { code: FILE.to_owned(), ..Failure::new(Exit::Usage, format!("{} is empty", path.display())) }
+            .hint("is it the right file, and was it written whole?"));
     }
     Ok(bytes)
 }

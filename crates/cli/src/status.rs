@@ -10,14 +10,12 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::print;
-use crate::profile::{self, Profile, SavedCredential};
-use crate::session::Session;
+use crate::profile::{Profile, SavedCredential};
+use crate::session::Connection;
 
 /// Signs in and tells what the connection is.
 pub(crate) async fn status(profile: Option<String>, as_json: bool) -> Result<Exit, Failure> {
-    let name = profile.unwrap_or_else(|| profile::DEFAULT.to_owned());
-    let saved = Profile::load(&name)?;
-    let session = Session::open(&saved)?;
+    let Connection { name, profile: saved, session } = Connection::open(profile.as_deref(), None).await?;
     let token = session.tokens.token().await?;
     let described = describe(&name, &saved, session.tokens.endpoint(), &token);
     if as_json {

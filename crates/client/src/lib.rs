@@ -26,6 +26,6 @@ pub use endpoint::{EXCHANGE_RESOURCE, Endpoint, GRAPH_RESOURCE};
 pub use graph::{GraphSetup, NewApplication, RegisteredApplication, RegisteredCertificate};
 pub use http::{Http, LAB_MARK};
 pub use raw::{RawCall, RawFailure};
-pub use remote_powershell::{AttachedPipeline, RemotePowerShellConnection, SessionOptions};
+pub use remote_powershell::{AttachedPipeline, RemotePowerShellConnection, RemoteSession, SessionOptions};
 pub use rest::RestConnection;
 pub use token::{Token, TokenClaims, TokenSource};

@@ -12,15 +12,20 @@ use std::time::Duration;
 
 use exops_catalogue::{Catalogue, Stage};
 use exops_policy::Caller;
-use exops_psrp::{Argument, Command, HostInfo, PipelineRequest};
-use exops_remoting::client::{ClientConfig, ClientSession};
-use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Invocation, RecordStream, Runspace, ended};
-use futures_util::stream;
+use exops_psobject::Value;
+use exops_psrp::{
+    Argument, Command, CommandMetadata, HostInfo, MetadataRequest, PipelineRequest, RunspaceAnswer, RunspaceRequest, read_commands,
+};
+use exops_remoting::client::{ClientConfig, ClientSession, ShellList};
+use exops_remoting::wsman::uri;
+use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Invocation, Record, RecordStream, Runspace, Step, StopToken, ended};
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use self::driver::{Order, Started};
+use self::driver::{Order, Started, Work};
 use self::exchange::{Exchanger, OPERATION};
+use self::outcome::session_fault;
 use crate::{Http, TokenSource, arguments};
 
 /// Records that may wait for the consumer; then the far end is not asked for more.
@@ -35,12 +40,14 @@ pub struct SessionOptions {
     pub runspaces: (i32, i32),
     /// How long the session may be idle before the far end closes it; `None` leaves it to the far end.
     pub idle_timeout: Option<Duration>,
+    /// How long the far end may take to exchange the key for SecureStrings.
+    pub key_timeout: Duration,
 }
 
 impl Default for SessionOptions {
     /// One runspace, nothing compressed.
     fn default() -> Self {
-        Self { compression: false, runspaces: (1, 1), idle_timeout: None }
+        Self { compression: false, runspaces: (1, 1), idle_timeout: None, key_timeout: Duration::from_mins(1) }
     }
 }
 
@@ -56,6 +63,17 @@ impl std::fmt::Debug for AttachedPipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AttachedPipeline").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// A session of the caller's at the far end, by its own description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteSession {
+    /// What it is [attached](RemotePowerShellConnection::attach) to by.
+    pub id: Uuid,
+    /// Name of its session configuration, as `Microsoft.Exchange`.
+    pub configuration: String,
+    /// Some client is connected to it.
+    pub is_connected: bool,
 }
 
 /// Runs cmdlets in a remote runspace pool (WS-Management and PSRP). Cheap to clone; clones share the pool.
@@ -130,9 +148,83 @@ impl RemotePowerShellConnection {
         Ok(pipelines.into_iter().map(|(id, receiver)| AttachedPipeline { id, records: records(receiver) }).collect())
     }
 
+    /// The caller's sessions at the far end, left or not, of any client. Opens none.
+    ///
+    /// # Errors
+    /// When the far end does not list them.
+    pub async fn sessions(&self) -> Result<Vec<RemoteSession>, Fault> {
+        let exchanger = &self.0.exchanger;
+        let mut list = ShellList::new(self.config(Uuid::new_v4()), Box::new(Uuid::new_v4));
+        loop {
+            let exchanged = exchanger.post(list.request()).await.map_err(|lost| lost.fault)?;
+            match list.handle_answer(exchanged.status, &exchanged.body) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Err(session_fault(&error, exchanged.refusal)),
+            }
+        }
+        let sessions = list.shells().into_iter().filter_map(|shell| {
+            let id = Uuid::parse_str(&shell.shell_id).ok()?;
+            // Other shells are no business of this connection.
+            let configuration = shell.resource_uri.strip_prefix(uri::CONFIGURATION_PREFIX)?.to_owned();
+            Some(RemoteSession { id, configuration, is_connected: shell.connected })
+        });
+        Ok(sessions.collect())
+    }
+
+    /// The commands that the far end offers this caller, with their parameters (GET_COMMAND_METADATA): those whose names match
+    /// one of the patterns.
+    ///
+    /// # Errors
+    /// When the session does not open, or the far end does not list them.
+    pub async fn commands(&self, names: &[&str]) -> Result<Vec<CommandMetadata>, Fault> {
+        let mut steps = self.start(|steps| Started {
+            cmdlet: "Get-Command".to_owned(),
+            work: Work::Commands(MetadataRequest::of_names(names.iter().copied())),
+            input: Vec::new(),
+            host: None,
+            stop: StopToken::new(),
+            deadline: None,
+            steps,
+        });
+        let protocol = |text: String| Fault::new(FaultKind::Protocol, text);
+        let mut output: Vec<Value> = Vec::new();
+        while let Some(step) = steps.next().await {
+            match step {
+                Step::Record(Record::Output(value)) if output.len() <= exops_psrp::MOST_COMMANDS => output.push(value),
+                // One more than that is enough to refuse the list.
+                Step::Record(_) | Step::Ended(Ended::Completed) => {}
+                Step::Ended(Ended::Failed(record) | Ended::Refused(record)) => {
+                    let text = format!("the far end lists no commands: {}", record.message);
+                    return Err(protocol(text).with_code(&*record.fully_qualified_error_id));
+                }
+                Step::Ended(Ended::Unreachable(fault) | Ended::SignIn(fault) | Ended::OutcomeUnknown(fault)) => return Err(fault),
+                Step::Ended(_) => return Err(protocol("the far end did not finish the list of its commands".to_owned())),
+            }
+        }
+        read_commands(&output).map_err(|error| protocol(error.to_string()))
+    }
+
+    /// Asks how many runspaces of the session are free, or for more or fewer of them.
+    ///
+    /// # Errors
+    /// When the session does not open, or ends before the answer.
+    pub async fn runspaces(&self, request: RunspaceRequest) -> Result<RunspaceAnswer, Fault> {
+        let (sender, answer) = oneshot::channel();
+        self.order(Order::Runspaces(request, sender));
+        answer.await.map_err(|_| Fault::new(FaultKind::Unreachable, "the remote PowerShell session ended before it told its runspaces"))
+    }
+
+    /// Starts a pipeline; gives its steps.
+    fn start(&self, started: impl FnOnce(mpsc::Sender<Step>) -> Started) -> RecordStream {
+        let (sender, receiver) = mpsc::channel(WAITING_RECORDS);
+        self.order(Order::Start(Box::new(started(sender))));
+        records(receiver)
+    }
+
     fn config(&self, shell: Uuid) -> ClientConfig {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let SessionOptions { compression, runspaces, idle_timeout } = self.0.options;
+        let SessionOptions { compression, runspaces, idle_timeout, .. } = self.0.options;
         ClientConfig {
             operation_timeout: milliseconds(OPERATION),
             idle_timeout: idle_timeout.map(milliseconds),
@@ -145,7 +237,7 @@ impl RemotePowerShellConnection {
 
     fn spawn(&self, shell: Uuid, session: ClientSession, finding: Option<oneshot::Sender<Result<driver::Found, Fault>>>) -> Task {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let (driven, connection) = (driver::drive(self.0.exchanger.clone(), session, receiver, finding), Arc::downgrade(&self.0));
+        let (driven, connection) = (driver::drive(self.0.exchanger.clone(), session, receiver, finding, shell, self.0.options.key_timeout), Arc::downgrade(&self.0));
         tokio::spawn(async move {
             // The session ended meanwhile: another one is opened for them.
             for started in driven.await {
@@ -188,18 +280,16 @@ impl Runspace for RemotePowerShellConnection {
             Err(end) => return ended(end),
         };
         let command = command(stage);
-        let (sender, receiver) = mpsc::channel(WAITING_RECORDS);
-        let started = Started {
+        let records = self.start(|steps| Started {
             cmdlet: command.name.clone(),
-            request: PipelineRequest { no_input: invocation.input.is_empty(), ..PipelineRequest::from(command) },
+            work: Work::Run(PipelineRequest { no_input: invocation.input.is_empty(), ..PipelineRequest::from(command) }),
             input: invocation.input.clone(),
             host: invocation.host.clone(),
             stop: invocation.stop.clone(),
             deadline: invocation.deadline,
-            steps: sender,
-        };
-        self.order(Order::Start(Box::new(started)));
-        arguments::with_local_stages(records(receiver), &invocation)
+            steps,
+        });
+        arguments::with_local_stages(records, &invocation)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -217,15 +307,15 @@ impl Runspace for RemotePowerShellConnection {
 }
 
 /// What a task sends of one pipeline, until its end.
-fn records(receiver: mpsc::Receiver<exops_runspace::Step>) -> RecordStream {
+fn records(receiver: mpsc::Receiver<Step>) -> RecordStream {
     Box::pin(stream::unfold((receiver, false), |(mut receiver, over)| async move {
         if over {
             return None;
         }
         let step = receiver.recv().await.unwrap_or_else(|| {
-            exops_runspace::Step::Ended(Ended::Unreachable(Fault::new(FaultKind::Internal, "the task of the session ended early")))
+            Step::Ended(Ended::Unreachable(Fault::new(FaultKind::Internal, "the task of the session ended early")))
         });
-        let over = matches!(step, exops_runspace::Step::Ended(_));
+        let over = matches!(step, Step::Ended(_));
         Some((step, (receiver, over)))
     }))
 }

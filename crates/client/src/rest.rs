@@ -288,14 +288,10 @@ impl Run {
                 Ok(answer) => match parse_page(answer.status, &answer.headers, &answer.body, &Limits::default()) {
                     Ok(page) => return Ok((page, url)),
                     Err(mut error) => {
-                        let further = std::mem::take(&mut error.further);
+                        let (further, warnings) = (std::mem::take(&mut error.further), std::mem::take(&mut error.warnings));
                         match self.refused(*error, &answer, &url, &token, tries) {
-                            Trouble::End(Ended::Failed(first) | Ended::Refused(first)) if !further.is_empty() => {
-                                let further = further.into_iter().map(|error| Box::new(named(error, &self.request.cmdlet)));
-                                self.queue.extend(std::iter::once(first).chain(further).map(|error| Step::Record(Record::Error(error))));
-                                Trouble::End(Ended::Completed)
-                            }
-                            trouble => trouble,
+                            Trouble::End(end) => Trouble::End(self.told_beside(end, further, warnings)),
+                            wait => wait,
                         }
                     }
                 },
@@ -311,6 +307,19 @@ impl Run {
                 }
             }
             token = connection.tokens.token().await?;
+        }
+    }
+
+    /// Queues what an answer told beside its first error. Several errors are no end: each is a record, as in a session.
+    fn told_beside(&mut self, end: Ended, further: Vec<ErrorRecord>, warnings: Vec<Arc<str>>) -> Ended {
+        self.queue.extend(warnings.into_iter().map(|text| Step::Record(Record::Warning(text))));
+        match end {
+            Ended::Failed(first) | Ended::Refused(first) if !further.is_empty() => {
+                let further = further.into_iter().map(|error| Box::new(named(error, &self.request.cmdlet)));
+                self.queue.extend(std::iter::once(first).chain(further).map(|error| Step::Record(Record::Error(error))));
+                Ended::Completed
+            }
+            end => end,
         }
     }
 

@@ -1,12 +1,12 @@
 //! Filters of reading cmdlets: checked against the noun, and answered from the index where that is possible.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use exops_filter::{Filter, Operator, parse_opath};
 use exops_psobject::{DateTime, Value};
 use exops_runspace::BoxFuture;
-use exops_store::{Lookup, Position, StoreError, TenantStore};
+use exops_store::{Lookup, Position, StoreError, TenantStore, Text};
 use uuid::Uuid;
 
 use crate::nouns::{Form, Noun, Property, Type, nouns};
@@ -14,9 +14,17 @@ use crate::organization::{Organization, index_flag};
 use crate::parameters::parse_time;
 use crate::values::{UNLIMITED, fold, parse_size, smtp_address};
 
-/// Rows that the index may answer with, for all clauses of a filter together; walking the list is as good when there
-/// are more, and a filter of a thousand wide clauses costs no more than one.
-pub(crate) const CANDIDATES: u32 = 20_000;
+/// Rows that the index may answer with for one clause of a filter.
+const CLAUSE: u32 = 30_000;
+/// The same for all clauses together: a filter of a thousand wide ones costs no more than a few.
+const CANDIDATES: u32 = 150_000;
+/// Objects that are looked at one by one; walking the list is as good when there are more.
+const SINGLY: usize = 2000;
+/// So few that no further clause is asked to make them fewer.
+const FEW: usize = 500;
+/// Longest pattern with which the index is searched, in characters and wildcards. Others are compared while the list is
+/// walked, in a time that no pattern can stretch.
+const PATTERN: (usize, usize) = (256, 2);
 
 /// The groups that somebody is in: kept with these, and known to filters only.
 pub(crate) const MEMBER_OF_GROUP: &str = "MemberOfGroup";
@@ -157,31 +165,53 @@ pub(crate) fn dereferenced(filter: Filter, referenced: &Referenced) -> Filter {
 }
 
 /// Where the objects stand that can match, from the index, in list order; `None` when the list must be walked. What it
-/// answers still has to be evaluated: the index knows one clause, not the whole filter.
+/// answers still has to be evaluated: the index knows beginnings of values, and not every clause.
 ///
-/// `indexed` is the noun under which the objects are listed.
-pub(crate) fn candidates<'a>(
+/// `listing` is the noun under which the objects are listed.
+pub(crate) async fn candidates(
+    store: &TenantStore,
+    organization: &Organization,
+    listing: &'static Noun,
+    filter: &Filter,
+) -> Result<Option<BTreeSet<Position>>, StoreError> {
+    let mut budget = CANDIDATES;
+    let found = matching(store, organization, listing, filter, &mut budget).await?;
+    match found.filter(|found| found.len() <= SINGLY) {
+        Some(found) => store.positions(found).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn matching<'a>(
     store: &'a TenantStore,
     organization: &'a Organization,
-    indexed: &'a Noun,
+    listing: &'static Noun,
     filter: &'a Filter,
     budget: &'a mut u32,
-) -> BoxFuture<'a, Result<Option<BTreeSet<Position>>, StoreError>> {
+) -> BoxFuture<'a, Result<Option<HashSet<Uuid>>, StoreError>> {
     Box::pin(async move {
         match filter {
             Filter::All | Filter::Not(_) => Ok(None),
             Filter::And(parts) => {
+                let mut all: Option<HashSet<Uuid>> = None;
                 for part in parts {
-                    if let Some(found) = candidates(store, organization, indexed, part, budget).await? {
-                        return Ok(Some(found));
+                    let Some(found) = matching(store, organization, listing, part, budget).await? else { continue };
+                    let both = match all {
+                        Some(all) => all.intersection(&found).copied().collect(),
+                        None => found,
+                    };
+                    let few = both.len() <= FEW;
+                    all = Some(both);
+                    if few {
+                        break;
                     }
                 }
-                Ok(None)
+                Ok(all)
             }
             Filter::Or(parts) => {
-                let mut union = BTreeSet::new();
+                let mut union = HashSet::new();
                 for part in parts {
-                    match candidates(store, organization, indexed, part, budget).await? {
+                    match matching(store, organization, listing, part, budget).await? {
                         Some(found) => union.extend(found),
                         None => return Ok(None),
                     }
@@ -189,43 +219,56 @@ pub(crate) fn candidates<'a>(
                 Ok(Some(union))
             }
             Filter::Compare { property, operator, value } => {
-                let Some(lookup) = lookup(organization, indexed, property, *operator, value) else { return Ok(None) };
-                let found = store.candidates(&indexed.name, &lookup, *budget).await?;
-                *budget = budget.saturating_sub(found.as_ref().map_or(*budget, |f| u32::try_from(f.len()).unwrap_or(u32::MAX)));
-                Ok(found)
+                let Some(lookups) = lookups(organization, listing, filter, (property, *operator, value)) else { return Ok(None) };
+                let mut union = HashSet::new();
+                for lookup in lookups {
+                    let limit = CLAUSE.min(*budget);
+                    let found = store.candidates(&listing.name, &lookup, limit).await?;
+                    *budget = budget.saturating_sub(found.as_ref().map_or(limit, |f| u32::try_from(f.len()).unwrap_or(limit)));
+                    let Some(found) = found else { return Ok(None) };
+                    union.extend(found);
+                }
+                Ok(Some(union))
             }
         }
     })
 }
 
-/// The index that answers a comparison: of names where every noun of the listing is found by that property, the order of the
-/// list, or the index of properties.
-fn lookup(organization: &Organization, listing: &Noun, property: &str, operator: Operator, value: &Value) -> Option<Lookup> {
-    let (text, begins) = match (operator, value) {
-        (Operator::Equal, Value::Bool(flag)) => (index_flag(*flag).to_owned(), false),
-        (Operator::Equal, Value::String(text)) => (fold(text), false),
-        (Operator::Like, Value::String(text)) => {
-            let text = fold(text);
-            match text.find('*') {
-                None => (text, false),
-                Some(star) if star + 1 == text.len() => (text[..star].to_owned(), true),
-                Some(_) => return None,
-            }
+/// What answers a comparison from the index: names where every noun of the listing is found by that property, the order of
+/// the list, or the index of properties with the nouns whose objects match without having a row there.
+fn lookups(
+    organization: &Organization,
+    listing: &'static Noun,
+    filter: &Filter,
+    (property, operator, value): (&str, Operator, &Value),
+) -> Option<Vec<Lookup>> {
+    let text = match (operator, value) {
+        (Operator::Equal, Value::Bool(flag)) => Text::Is(index_flag(*flag).to_owned()),
+        (Operator::Equal, Value::String(text)) => Text::Is(fold(text)),
+        (Operator::NotEqual, Value::Null) => Text::Like("*".to_owned()),
+        (Operator::Like, Value::String(text)) if text.contains('*') => {
+            // Without blanks at the ends, as values are in the index.
+            Text::Like(text.split('*').map(fold).collect::<Vec<_>>().join("*"))
         }
+        (Operator::Like, Value::String(text)) => Text::Is(fold(text)),
         _ => return None,
     };
-    if text.is_empty() {
-        return None;
-    }
-    let finds = |noun: &Noun| noun.finders.iter().any(|finder| finder.properties.iter().any(|p| **p == *property));
-    let mut listed = nouns().iter().filter(|noun| !noun.view && noun.listed_as() == &*listing.name);
-    if !begins && listed.all(finds) {
-        return Some(Lookup::Name(fold(smtp_address(&text).unwrap_or(&text))));
+    match &text {
+        Text::Is(text) if text.is_empty() => return None,
+        Text::Like(pattern) if pattern.chars().count() > PATTERN.0 || pattern.matches('*').count() > PATTERN.1 => return None,
+        Text::Is(text) => {
+            let finds = |noun: &Noun| noun.finders.iter().any(|finder| finder.properties.iter().any(|p| **p == *property));
+            if nouns().iter().filter(|noun| !noun.view && noun.listed_as() == &*listing.name).all(finds) {
+                return Some(vec![Lookup::Name(fold(smtp_address(text).unwrap_or(text)))]);
+            }
+        }
+        Text::Like(_) => {}
     }
     if property == "DisplayName" {
-        return Some(Lookup::Sort(text, begins));
+        return Some(vec![Lookup::Sort(text)]);
     }
     let property = listing.property(property).filter(|p| p.indexed)?;
-    let indexed = !organization.is_default(listing, &property.name, &text, begins);
-    indexed.then(|| Lookup::Property(property.name.to_string(), text, begins))
+    let nouns =
+        organization.matching_by_default(listing, &property.name, filter).into_iter().map(|noun| Lookup::Noun(noun.name.to_string()));
+    Some(nouns.chain([Lookup::Property(property.name.to_string(), text)]).collect())
 }

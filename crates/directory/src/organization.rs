@@ -3,14 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use exops_filter::Filter;
 use exops_psobject::{Properties, PsObject, Value, json};
 use exops_store::{Identity, Object, PropertyIndex, Row, StoreError};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use crate::nouns::{Default, Form, Noun, Property, Type, noun, nouns};
 use crate::values::{fold, smtp_address, to_filter, to_wire};
 
+/// What stands in the index for a text of nothing but blanks.
+const BLANK: &str = " ";
 /// Where a body keeps, in annotated form, what an import brought and no noun knows; no property has such a name.
 pub(crate) const MORE: &str = "@more";
 
@@ -28,10 +33,73 @@ pub(crate) struct Entity {
 
 impl Entity {
     pub(crate) fn read(object: &Object) -> Result<Self, StoreError> {
+        Self::of(object, serde_json::from_slice(&object.body))
+    }
+
+    /// With the values of these properties only: for a look at many objects.
+    pub(crate) fn read_some(object: &Object, properties: &[Arc<str>]) -> Result<Self, StoreError> {
+        if properties.is_empty() {
+            return Self::of(object, Ok(Map::new()));
+        }
+        let mut reader = serde_json::Deserializer::from_slice(&object.body);
+        Self::of(object, reader.deserialize_map(SomeOf { properties }))
+    }
+
+    fn of(object: &Object, values: serde_json::Result<Map<String, Json>>) -> Result<Self, StoreError> {
         let corrupt = |reason: String| StoreError::Corrupt { what: "directory object", reason };
         let noun = noun(&object.noun).ok_or_else(|| corrupt(format!("unknown noun {}", object.noun)))?;
-        let values = serde_json::from_slice(&object.body).map_err(|e| corrupt(e.to_string()))?;
-        Ok(Self { id: object.id, noun, values })
+        Ok(Self { id: object.id, noun, values: values.map_err(|e| corrupt(e.to_string()))? })
+    }
+}
+
+/// Reads the values of some properties of a body and skips the others.
+struct SomeOf<'a> {
+    properties: &'a [Arc<str>],
+}
+
+impl<'de> Visitor<'de> for SomeOf<'_> {
+    type Value = Map<String, Json>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut body: A) -> Result<Self::Value, A::Error> {
+        let mut values = Map::new();
+        while let Some(name) = body.next_key_seed(Name(self.properties))? {
+            match name {
+                Some(name) => {
+                    values.insert(name.to_owned(), body.next_value()?);
+                }
+                None => {
+                    body.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Which of these names a key is, without a copy of it.
+struct Name<'a>(&'a [Arc<str>]);
+
+impl<'de, 'a> DeserializeSeed<'de> for Name<'a> {
+    type Value = Option<&'a str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
+        key.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'_> for Name<'a> {
+    type Value = Option<&'a str>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().map(|name| &**name).find(|name| *name == key))
     }
 }
 
@@ -111,26 +179,28 @@ impl Organization {
 
     /// The object as a cmdlet of `view` shows it, without the properties that must not leave (folded names).
     pub(crate) fn show(&self, entity: &Entity, view: &'static Noun, hidden: &[String]) -> Value {
+        let is_own = std::ptr::eq(entity.noun, view);
+        let mut stored = vec![None; view.properties.len()];
+        for (name, json) in entity.values.iter().filter(|_| is_own) {
+            if let Some(place) = view.position(name).and_then(|position| stored.get_mut(position)) {
+                *place = Some(json);
+            }
+        }
+        let defaults = self.defaults.get(&*view.name).map(Vec::as_slice).unwrap_or_default();
         let mut properties = Properties::with_capacity(view.properties.len());
-        for (position, property) in view.properties.iter().enumerate() {
-            if !hidden.is_empty() && hidden.contains(&property.name.to_lowercase()) {
+        for ((property, stored), default) in view.properties.iter().zip(stored).zip(defaults) {
+            if (property.unseen && stored.is_none()) || (!hidden.is_empty() && hidden.contains(&property.name.to_lowercase())) {
                 continue;
             }
-            // The default's wire form was made once; most properties of most objects are defaults.
-            let stored = entity.values.contains_key(&*property.name);
-            if property.unseen && !(stored && std::ptr::eq(entity.noun, view)) {
-                continue;
-            }
-            let own = stored || !std::ptr::eq(entity.noun, view);
-            let value = match self.given(view, position).filter(|_| !own) {
-                Some(Given::Value(_, wire)) => wire.clone(),
-                _ => to_wire(&property.kind, self.stored(entity, view, &property.name)),
+            let value = match (stored, default) {
+                (Some(json), _) => to_wire(&property.kind, json),
+                // The default's wire form was made once; most properties of most objects are defaults.
+                (None, Given::Value(_, wire)) if is_own => wire.clone(),
+                (None, _) => to_wire(&property.kind, self.stored(entity, view, &property.name)),
             };
             properties.push(property.name.clone(), value);
         }
-        if std::ptr::eq(entity.noun, view)
-            && let Some(Ok(Value::Object(more))) = entity.values.get(MORE).map(json::from_rest)
-        {
+        if is_own && let Some(Ok(Value::Object(more))) = entity.values.get(MORE).map(json::from_rest) {
             let known = |name: &str| hidden.contains(&name.to_lowercase());
             more.properties().filter(|(name, _)| !known(name)).for_each(|(name, value)| properties.push(name.clone(), value.clone()));
         }
@@ -213,25 +283,39 @@ impl Organization {
         rows
     }
 
-    /// Whether an object that is listed there has that value of a property without storing it.
-    pub(crate) fn is_default(&self, listing: &Noun, name: &str, text: &str, begins: bool) -> bool {
+    /// The nouns of a listing whose objects match a comparison with that property without storing it.
+    pub(crate) fn matching_by_default(&self, listing: &'static Noun, name: &str, filter: &Filter) -> Vec<&'static Noun> {
         let blank = |noun: &'static Noun| Entity { id: Uuid::nil(), noun, values: Map::new() };
-        let listed = nouns().iter().filter(|noun| noun.listed_as() == &*listing.name && !noun.view);
-        listed.map(blank).any(|entity| {
-            let mut found = false;
-            let view = noun(&listing.name).unwrap_or(entity.noun);
-            if let Some(property) = view.property(name).filter(|_| !self.follows(entity.noun, name)) {
-                let stored = self.stored(&entity, view, name);
-                index_texts(&property.kind, stored, &mut |value| found |= if begins { value.starts_with(text) } else { value == text });
+        let listed = nouns().iter().filter(|noun| noun.listed_as() == &*listing.name && !noun.view && !self.follows(noun, name));
+        listed.filter(|noun| filter.matches(&|name| self.filter_value(&blank(noun), listing, name))).collect()
+    }
+
+    /// These properties, and those whose values they show where they have none.
+    pub(crate) fn reads<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<Arc<str>> {
+        let mut all: Vec<Arc<str>> = names.into_iter().map(Arc::from).collect();
+        let mut at = 0;
+        while let Some(name) = all.get(at).cloned() {
+            at += 1;
+            for noun in nouns() {
+                let given = noun.position(&name).and_then(|position| self.given(noun, position));
+                let Some(Given::Same(other)) = given else { continue };
+                all.extend(noun.properties.get(*other).filter(|p| !all.contains(&p.name)).map(|p| Arc::clone(&p.name)));
             }
-            found
-        })
+        }
+        all
     }
 }
 
 /// The texts of the index for a stored value: what [`to_filter`] gives, folded. Null has none.
 fn index_texts(kind: &Type, stored: &Json, add: &mut impl FnMut(String)) {
-    let mut text = |text: &str| Some(fold(text)).filter(|text| !text.is_empty()).into_iter().for_each(&mut *add);
+    // Nothing but blanks is a value too.
+    let mut text = |text: &str| {
+        Some(fold(text))
+            .filter(|_| !text.is_empty())
+            .map(|t| if t.is_empty() { BLANK.to_owned() } else { t })
+            .into_iter()
+            .for_each(&mut *add)
+    };
     match (&kind.form, to_filter(kind, stored)) {
         (Form::List(_), Value::Object(list)) => list.list().into_iter().flatten().filter_map(Value::as_str).for_each(text),
         (_, Value::Bool(flag)) => text(index_flag(flag)),

@@ -1,9 +1,11 @@
 //! Reading cmdlets: one object by identity, or a list in pages.
 
+use std::sync::Arc;
+
 use exops_filter::{Filter, Operator};
 use exops_psobject::{ErrorRecord, Value};
 use exops_runspace::Ended;
-use exops_store::{Listing, Object, Position};
+use exops_store::{Listing, Object, Position, StoreError};
 use uuid::Uuid;
 
 use crate::filters::{self, MEMBER_OF_GROUP, Referenced};
@@ -17,6 +19,9 @@ use crate::{FOREST, Run};
 
 /// Objects that are read at once: enough to hide the query, little enough to hold.
 const PAGE: u32 = 100;
+/// Objects of a list that are looked at, for one page, before a stop or the time is asked about: that many where few are
+/// asked for, else no more than the page holds, since a query reads ahead.
+const LOOK: u32 = 2000;
 /// Matches of one name that are looked at before it is called ambiguous.
 const MATCHES: u32 = 1000;
 /// Characters of a text by which `-SortBy` orders: what is kept of each object while a list is sorted.
@@ -51,6 +56,12 @@ pub(crate) struct Wanted {
 impl Wanted {
     pub(crate) fn all() -> Self {
         Self { filter: Filter::All, anr: None }
+    }
+
+    /// The properties by which objects are chosen.
+    fn properties(&self) -> impl Iterator<Item = &str> {
+        let anr = if self.anr.is_some() { &ANR[..] } else { &[] };
+        self.filter.properties().into_iter().chain(anr.iter().copied())
     }
 }
 
@@ -105,7 +116,8 @@ impl Run {
     async fn get_list(&self, view: &'static Noun, wanted: &Wanted, size: ResultSize, sort: Option<&'static Property>) -> Flow<bool> {
         let mut pages = self.pages(view, wanted).await?;
         if let Some(property) = sort {
-            pages = Pages { ids: Some(self.sorted(view, wanted, property, pages).await?.into_iter()), ..Pages::of(view) };
+            let ids = self.sorted(view, wanted, property, pages).await?;
+            pages = Pages { ids: Some(ids.into_iter()), ..Pages::of(view) };
         }
         let mut left = size.limit();
         while let Some(entity) = pages.next(self, view, wanted).await? {
@@ -133,24 +145,32 @@ impl Run {
         };
         let anr = wanted.anr.iter().map(|text| Filter::Or(ANR.iter().map(|property| begins(property, text)).collect()));
         let filter = Filter::And(anr.chain([wanted.filter.clone()]).collect());
-        let mut budget = filters::CANDIDATES;
-        let found = filters::candidates(self.store(), self.organization(), noun(listing).unwrap_or(view), &filter, &mut budget).await;
+        let found = filters::candidates(self.store(), self.organization(), noun(listing).unwrap_or(view), &filter).await;
         pages.ids = found.map_err(|e| self.storage(&e))?.map(|found| found.into_iter().map(|p| p.id).collect::<Vec<_>>().into_iter());
         Ok(pages)
     }
 
     /// The matching objects in the order of a property. Of each only the key and the id are kept.
     async fn sorted(&self, view: &'static Noun, wanted: &Wanted, property: &Property, mut pages: Pages) -> Flow<Vec<Uuid>> {
+        let reads = self.organization().reads(wanted.properties().chain([&*property.name]));
         let mut keys = Vec::new();
-        while let Some(entity) = pages.next(self, view, wanted).await? {
-            let key = match self.organization().filter_value(&entity, view, &property.name).unwrap_or_default() {
-                Value::Null => SortKey::None,
-                Value::DateTime(time) => SortKey::Number(time.unix_milliseconds()),
-                Value::Bool(flag) => SortKey::Number(flag.into()),
-                Value::I64(number) => SortKey::Number(number),
-                other => SortKey::Text(fold(&other.display()).chars().take(SORTED).collect()),
-            };
-            keys.push((key, entity.id));
+        let mut note = |object: &Object| {
+            let entity = Entity::read_some(object, &reads)?;
+            if self.matches(&entity, view, wanted) {
+                let key = match self.organization().filter_value(&entity, view, &property.name).unwrap_or_default() {
+                    Value::Null => SortKey::None,
+                    Value::DateTime(time) => SortKey::Number(time.unix_milliseconds()),
+                    Value::Bool(flag) => SortKey::Number(flag.into()),
+                    Value::I64(number) => SortKey::Number(number),
+                    other => SortKey::Text(fold(&other.display()).chars().take(SORTED).collect()),
+                };
+                keys.push((key, entity.id));
+            }
+            Ok(false)
+        };
+        while !pages.ended {
+            self.output.check()?;
+            pages.read(self, &mut note).await?;
         }
         // Stable: objects of one key stay in list order.
         keys.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -286,7 +306,9 @@ impl Run {
 
     fn matches(&self, entity: &Entity, view: &'static Noun, wanted: &Wanted) -> bool {
         let begins = |text: &String| ANR.iter().any(|property| fold(self.organization().text(entity, property)).starts_with(text));
-        wanted.anr.as_ref().is_none_or(begins) && wanted.filter.matches(&|name| self.organization().filter_value(entity, view, name))
+        shows(view, entity.noun)
+            && wanted.anr.as_ref().is_none_or(begins)
+            && wanted.filter.matches(&|name| self.organization().filter_value(entity, view, name))
     }
 
     pub(crate) async fn show(&self, entity: &Entity, view: &'static Noun) -> Flow {
@@ -326,7 +348,13 @@ pub(crate) struct Pages {
     listing: Listing<'static>,
     ids: Option<std::vec::IntoIter<Uuid>>,
     after: Option<Position>,
+    /// Objects to look at next.
+    look: u32,
+    /// Nothing is left to be read.
+    ended: bool,
     page: std::vec::IntoIter<Object>,
+    /// What must be read of an object to know whether it is asked for.
+    reads: Option<Vec<Arc<str>>>,
 }
 
 impl Pages {
@@ -336,43 +364,46 @@ impl Pages {
             None if view.view => Listing::Wider(&view.name),
             None => Listing::Noun(&view.name),
         };
-        Self { listing, ids: None, after: None, page: Vec::new().into_iter() }
+        Self { listing, ids: None, after: None, look: PAGE, ended: false, page: Vec::new().into_iter(), reads: None }
     }
 
     /// The next object that a cmdlet of the view shows and that is asked for.
     pub(crate) async fn next(&mut self, run: &Run, view: &'static Noun, wanted: &Wanted) -> Flow<Option<Entity>> {
         loop {
             run.output.check()?;
-            let Some(object) = self.page.next() else {
-                self.page = self.read(run).await?.into_iter();
-                if self.page.as_slice().is_empty() {
-                    return Ok(None);
-                }
-                continue;
-            };
-            let entity = Entity::read(&object).map_err(|e| run.storage(&e))?;
-            if shows(view, entity.noun) && run.matches(&entity, view, wanted) {
-                return Ok(Some(entity));
+            if let Some(object) = self.page.next() {
+                return Entity::read(&object).map(Some).map_err(|e| run.storage(&e));
             }
+            if self.ended {
+                return Ok(None);
+            }
+            let reads = self.reads.take().unwrap_or_else(|| run.organization().reads(wanted.properties()));
+            let mut keep = |object: &Object| Ok(run.matches(&Entity::read_some(object, &reads)?, view, wanted));
+            self.page = self.read(run, &mut keep).await?.into_iter();
+            self.reads = Some(reads);
         }
     }
 
-    async fn read(&mut self, run: &Run) -> Flow<Vec<Object>> {
+    /// Some more of the objects that `keep` takes.
+    async fn read(&mut self, run: &Run, keep: &mut (dyn FnMut(&Object) -> Result<bool, StoreError> + Send)) -> Flow<Vec<Object>> {
         let store = run.store();
         let read = match &mut self.ids {
-            Some(all) => loop {
+            Some(all) => {
                 let ids: Vec<_> = all.by_ref().take(PAGE as usize).collect();
-                // Objects that went away since the index answered leave a page empty that is not the last.
-                let end = ids.is_empty();
-                let page = store.objects(&ids).await;
-                if end || !matches!(&page, Ok(found) if found.is_empty()) {
-                    break page;
-                }
-            },
-            None => store.page(self.listing, self.after.as_ref(), PAGE).await,
+                self.ended = ids.is_empty();
+                // Objects may have gone since the index answered.
+                store.objects(&ids).await.and_then(|found| {
+                    let keep = found.into_iter().map(|object| keep(&object).map(|kept| kept.then_some(object)));
+                    keep.filter_map(Result::transpose).collect()
+                })
+            }
+            None => store.scan(self.listing, self.after.as_ref(), (self.look, PAGE), keep).await.map(|(found, after)| {
+                self.look = if found.len() < PAGE as usize / 4 { LOOK.min(self.look * 2) } else { PAGE };
+                self.ended = after.is_none();
+                self.after = after;
+                found
+            }),
         };
-        let page = read.map_err(|e| run.storage(&e))?;
-        self.after = page.last().map(|object| Position { sort: object.sort.clone(), id: object.id });
-        Ok(page)
+        read.map_err(|e| run.storage(&e))
     }
 }

@@ -352,7 +352,7 @@ pub(crate) fn soap_response(input: &[u8]) -> Result<Outcome, Problem> {
             same("written and read again, the answer differs", &read.body, &written.body)?;
             Ok(taken(&[7, data.len()]))
         }
-        ResponseBody::Enumerated(items) => Ok(taken(&[8, items.len()])),
+        ResponseBody::Enumerated { items, context } => Ok(taken(&[8, items.len(), usize::from(context.is_some())])),
     }
 }
 

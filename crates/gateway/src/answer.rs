@@ -1,17 +1,30 @@
 //! Answers that both front ends give.
 
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::time::Duration;
+
 use axum::body::Body;
+use bytes::Bytes;
 use exops_adminapi::ErrorBody;
-use http::header::EXPECT;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::StreamExt as _;
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use serde_json::json;
-use std::time::Duration;
 use uuid::Uuid;
 
-/// Longest time in which a body must have come.
-const BODY_READ: Duration = Duration::from_secs(60);
+use crate::connections::{Paced, TooSlow};
+
+/// Shorter answers are not packed.
+const SMALLEST_PACKED: usize = 1_024;
+/// Up to this length an answer is packed whole and goes out with its length.
+const LONGEST_WHOLE: usize = 1 << 20;
+/// How much of a longer one is packed at a time.
+const PART: usize = 64 << 10;
 /// How much of a body that nobody reads is taken in, and for how long.
 const DISCARD_BYTES: usize = 8 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(10);
@@ -44,26 +57,79 @@ pub(crate) fn envelope(error: ErrorBody) -> Response<Body> {
     whole(error.status, error.headers, error.body)
 }
 
+/// The answer compressed, where the client asked for it and it is long enough to be worth it. A long one is packed on its
+/// way, part by part: its beginning does not wait for its end, and the thread serves others in between.
+pub(crate) async fn packed(response: Response<Body>, asked: &HeaderMap) -> Response<Body> {
+    // The body of a refused cmdlet claims to be gzip and is none.
+    if !takes_gzip(asked) || response.headers().contains_key(CONTENT_ENCODING) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await else { return whole(500, [], Vec::new()) };
+    let body = body.to_bytes();
+    parts.headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    if body.len() < SMALLEST_PACKED {
+        return Response::from_parts(parts, Body::from(body));
+    }
+    parts.headers.remove(CONTENT_LENGTH);
+    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let is_long = body.len() > LONGEST_WHOLE;
+    let packing = Some((GzEncoder::new(Vec::new(), Compression::fast()), body));
+    let mut packed = Box::pin(futures_util::stream::unfold(packing, pack));
+    if is_long {
+        return Response::from_parts(parts, Body::from_stream(packed.map(Ok::<_, Infallible>)));
+    }
+    let mut body = Vec::new();
+    while let Some(part) = packed.next().await {
+        body.extend_from_slice(&part);
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// Packs on until there is something to send. Writing into memory does not fail.
+async fn pack(packing: Option<(GzEncoder<Vec<u8>>, Bytes)>) -> Option<(Bytes, Option<(GzEncoder<Vec<u8>>, Bytes)>)> {
+    let (mut encoder, mut rest) = packing?;
+    while !rest.is_empty() {
+        let part = rest.split_to(rest.len().min(PART));
+        let _ = encoder.write_all(&part);
+        if !encoder.get_ref().is_empty() {
+            return Some((std::mem::take(encoder.get_mut()).into(), Some((encoder, rest))));
+        }
+        tokio::task::yield_now().await;
+    }
+    Some((encoder.finish().unwrap_or_default().into(), None))
+}
+
+/// A client asked for gzip by name.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let wishes = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    wishes.into_iter().any(|wish| {
+        let (name, quality) = wish.split_once(';').unwrap_or((wish, ""));
+        let refused = quality.split_once('=').is_some_and(|(_, q)| q.trim().parse::<f32>().is_ok_and(|q| q <= 0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
 /// Reads a request body.
 ///
 /// # Errors
 /// The HTTP status to answer with: 413 above the limit (before anything is read where the length is announced), 408
 /// when it does not come, 400 when it breaks off.
-pub(crate) async fn read_body(body: &mut Incoming, limit: usize) -> Result<Vec<u8>, u16> {
+pub(crate) async fn read_body(body: &mut Paced, limit: usize) -> Result<Vec<u8>, u16> {
     if body.size_hint().lower() > limit as u64 {
         return Err(413);
     }
-    match tokio::time::timeout(BODY_READ, Limited::new(body, limit).collect()).await {
-        Err(_) => Err(408),
-        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(413),
-        Ok(Err(_)) => Err(400),
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(413),
+        Err(error) if error.is::<TooSlow>() => Err(408),
+        Err(_) => Err(400),
     }
 }
 
 /// Takes in what is left of a request's body after it was refused. A client that still writes when its connection is closed reads a broken
 /// connection and never the refusal. One that waits for `100 Continue` has written nothing and is not asked to.
-pub(crate) async fn discard(headers: &HeaderMap, body: &mut Incoming) {
+pub(crate) async fn discard(headers: &HeaderMap, body: &mut Paced) {
     if !body.is_end_stream() && !headers.contains_key(EXPECT) {
         let mut left = DISCARD_BYTES;
         let taken = async {

@@ -1,6 +1,9 @@
-//! What one address takes of the listener: connections, and the time of an answer that is not read (case H-10).
+//! What one address takes of the listener: connections, the time of an answer that is not read, and that of a body that does not
+//! come (case H-10).
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -8,8 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// Bytes of a body for which its sender gets a second more.
+const BODY_RATE: u64 = 64 << 10;
 
 /// Open connections of each address.
 #[derive(Default)]
@@ -99,5 +107,62 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_shutdown(context);
         self.patience(context, result)
+    }
+}
+
+/// A request's body did not come in its time.
+#[derive(Debug)]
+pub(crate) struct TooSlow;
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the body comes too slowly")
+    }
+}
+
+impl Error for TooSlow {}
+
+/// The body of a request, which ends with [`TooSlow`] when it does not come within a time that grows with what came of it: a
+/// sender of single bytes is cut off, whatever reads the body, and a large upload is not.
+pub(crate) struct Paced {
+    body: Incoming,
+    due: Instant,
+    received: u64,
+    /// Runs while the body waits for more.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Paced {
+    pub(crate) fn new(body: Incoming, within: Duration) -> Self {
+        Self { body, due: Instant::now() + within, received: 0, waiting: None }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let due = self.due + Duration::from_millis(self.received.saturating_mul(1_000) / BODY_RATE);
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.waiting = None;
+            let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            self.received = self.received.saturating_add(length as u64);
+            return Poll::Ready(if Instant::now() < due {
+                frame.map(|frame| frame.map_err(Into::into))
+            } else {
+                Some(Err(TooSlow.into()))
+            });
+        }
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        waiting.as_mut().poll(context).map(|()| Some(Err(TooSlow.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -45,6 +45,8 @@ use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use connections::Paced;
+
 pub use authenticate::{Authenticator, Denied, Scheme};
 pub use listener::tls_config;
 pub use quota::Quotas;
@@ -104,6 +106,7 @@ pub struct Gateway {
     mark_lab: bool,
     connections_per_address: usize,
     stalled_after: Duration,
+    body_within: Duration,
     requests: AtomicU64,
     tls: Arc<ServerConfig>,
 }
@@ -127,10 +130,11 @@ impl Gateway {
             store: config.store,
             clock: Arc::clone(&config.clock),
         });
-        let (connections_per_address, stalled_after) = (config.quotas.connections, config.quotas.stalled_after);
+        let Quotas { connections: connections_per_address, stalled_after, body_within, .. } = config.quotas;
         Arc::new(Self {
             connections_per_address,
             stalled_after,
+            body_within,
             rest: rest::Rest::new(Arc::clone(&authenticator), Arc::clone(&layer), Arc::clone(&config.clock), config.server_name.clone()),
             powershell: powershell::PowerShell::new(Arc::clone(&authenticator), layer, config.clock, config.server_name, config.quotas),
             runspace: config.runspace,
@@ -160,6 +164,7 @@ impl Gateway {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let request_id = Uuid::new_v4();
         let gateway = Arc::clone(&self);
+        let request = request.map(|body| Paced::new(body, self.body_within));
         // Dropped with this future when the connection goes; the work goes on and may look at it.
         let (_connection, gone) = oneshot::channel();
         let work = tokio::spawn(async move { gateway.route(request, peer, request_id, gone).await });
@@ -181,7 +186,7 @@ impl Gateway {
         response
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
+    async fn route(&self, request: Request<Paced>, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
         let path = request.uri().path();
         if powershell::PowerShell::claims(path) {
             return self.powershell.answer(request, peer, request_id, gone).await;

@@ -1,6 +1,5 @@
 //! The remote PowerShell front end: one HTTP request in, one SOAP answer out.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +7,18 @@ use std::time::Duration;
 use axum::body::Body;
 use exops_remoting::server::{HttpAnswer, ServerConfig, Target, fault_answer, identify_answer, target};
 use exops_remoting::wsman::{Fault, Limits, parse_request, parse_request_utf16};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
+use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Request, Response};
 use uuid::Uuid;
 
+use crate::connections::Paced;
 use crate::session::SessionLayer;
 use crate::shells::Shells;
 use crate::{Authenticator, Clock, Gone, Quotas, Scheme, answer};
 
 /// Longest request body: twice the envelope that answers announce, for clients that count it before base64.
 const BODY_BYTES: usize = 2 << 20;
-
-/// Shorter answers are sent as they are.
-const SMALLEST_ZIPPED: usize = 1_024;
 
 /// What clients choose the mechanism from.
 const BASIC_CHALLENGE: &str = "Basic realm=\"Exchange\"";
@@ -74,13 +67,11 @@ impl PowerShell {
         self.shells.close().await;
     }
 
-    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Paced>, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
         let (parts, mut body) = request.into_parts();
         let mut response = self.respond(&parts, &mut body, peer, request_id, gone).await;
         answer::discard(&parts.headers, &mut body).await;
-        if takes_gzip(&parts.headers) {
-            response = zipped(response).await;
-        }
+        response = answer::packed(response, &parts.headers).await;
         if let Ok(name) = self.server_name.parse() {
             response.headers_mut().insert("X-CalculatedBETarget", name);
         }
@@ -93,7 +84,7 @@ impl PowerShell {
         format!("MS-WSMAN={}; path=/{name}; secure; HttpOnly", self.node.simple())
     }
 
-    async fn respond(&self, parts: &Parts, body: &mut Incoming, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
+    async fn respond(&self, parts: &Parts, body: &mut Paced, peer: SocketAddr, request_id: Uuid, gone: Gone) -> Response<Body> {
         let unauthenticated_identify =
             parts.headers.get("WSMANIDENTIFY").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"unauthenticated"));
         let tenant = delegated_organization(&parts.uri.to_string());
@@ -178,31 +169,6 @@ fn is_utf16(headers: &HeaderMap) -> bool {
     let charset =
         value.split(';').skip(1).filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
     charset.is_some_and(|(_, name)| name.trim().trim_matches('"').to_ascii_lowercase().starts_with("utf-16"))
-}
-
-/// A client asked for gzip by name.
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let wishes = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    wishes.into_iter().any(|wish| {
-        let (name, quality) = wish.split_once(';').unwrap_or((wish, ""));
-        let refused = quality.split_once('=').is_some_and(|(_, q)| q.trim().parse::<f32>().is_ok_and(|q| q <= 0.0));
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
-    })
-}
-
-/// The answer compressed, when it is long enough to be worth it.
-async fn zipped(response: Response<Body>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    let Ok(whole) = body.collect().await else { return answer::whole(500, [], Vec::new()) };
-    let whole = whole.to_bytes();
-    let mut encoder = GzEncoder::new(Vec::with_capacity(whole.len() / 4), Compression::fast());
-    if whole.len() < SMALLEST_ZIPPED || encoder.write_all(&whole).is_err() {
-        return Response::from_parts(parts, Body::from(whole));
-    }
-    let Ok(packed) = encoder.finish() else { return Response::from_parts(parts, Body::from(whole)) };
-    parts.headers.remove(CONTENT_LENGTH);
-    parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    Response::from_parts(parts, Body::from(packed))
 }
 
 /// `DelegatedOrg` of the query, in whatever way it was joined.

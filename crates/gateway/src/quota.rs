@@ -30,6 +30,10 @@ pub struct Quotas {
     pub stalled_after: Duration,
     /// After the connection of a shell's last Receive broke, its client is gone when it does not come back within this time.
     pub broken_after: Duration,
+    /// The body of a request must have come within this time, and a second more for each 64 KiB of it.
+    pub body_within: Duration,
+    /// How long a client gets to send its key once a SecureString is to travel; a client that listens needs one round trip.
+    pub key_after: Duration,
 }
 
 impl Default for Quotas {
@@ -44,6 +48,8 @@ impl Default for Quotas {
             connections: 2_048,
             stalled_after: Duration::from_secs(300),
             broken_after: Duration::from_secs(10),
+            body_within: Duration::from_secs(60),
+            key_after: Duration::from_secs(10),
         }
     }
 }

@@ -11,10 +11,10 @@ use exops_psobject::{ErrorRecord, Limits};
 use exops_runspace::{Confirm, Ended, Fault, StopToken};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
-use hyper::body::Incoming;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::connections::Paced;
 use crate::cursor::{Cursor, Cursors, Made, Shape, end_record};
 use crate::module_file::ModuleFile;
 use crate::session::{Call, SessionLayer};
@@ -66,10 +66,11 @@ impl Rest {
         self.cursors.clear();
     }
 
-    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Paced>, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
         let (parts, mut body) = request.into_parts();
         let mut response = self.respond(&parts, &mut body, peer, request_id).await;
         answer::discard(&parts.headers, &mut body).await;
+        response = answer::packed(response, &parts.headers).await;
         for (name, value) in [("X-CalculatedBETarget", self.server_name.as_str()), ("OData-Version", "4.0")] {
             if let Ok(value) = value.parse() {
                 response.headers_mut().insert(name, value);
@@ -78,7 +79,7 @@ impl Rest {
         response
     }
 
-    async fn respond(&self, parts: &Parts, body: &mut Incoming, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
+    async fn respond(&self, parts: &Parts, body: &mut Paced, peer: SocketAddr, request_id: Uuid) -> Response<Body> {
         let path = parts.uri.path().to_owned();
         let mut segments = path.split('/').skip(2);
         let (version, tenant) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
@@ -134,7 +135,7 @@ impl Rest {
         headers: &HeaderMap,
         query: &str,
         path: &str,
-        body: &mut Incoming,
+        body: &mut Paced,
         request_id: Uuid,
     ) -> Response<Body> {
         let bytes = match answer::read_body(body, BODY_BYTES).await {

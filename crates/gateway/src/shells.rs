@@ -20,7 +20,7 @@ use exops_remoting::server::{
     shells_answer,
 };
 use exops_remoting::wsman::{Fault as WsmanFault, Request};
-use exops_runspace::{Confirm, Host, Record, Step, StopToken};
+use exops_runspace::{Confirm, Host, HostError, Record, Step, StopToken};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -40,8 +40,6 @@ const BUFFER: usize = 512 << 10;
 const BATCH: usize = 64;
 /// Objects that may wait to be read by the pipeline into which they are piped.
 const INPUT: usize = 100_000;
-/// How long a client gets to send its key once a SecureString waits for it.
-const KEY: Duration = Duration::from_secs(60);
 /// How long running pipelines get to end when the gateway closes.
 const CLOSE: Duration = Duration::from_secs(5);
 
@@ -68,7 +66,7 @@ struct State {
     waiting: HashMap<Ticket, oneshot::Sender<HttpAnswer>>,
     running: HashMap<Uuid, Running>,
     /// Questions on a client's host that are not answered yet, by pipeline and call id.
-    prompts: HashMap<(Uuid, i64), oneshot::Sender<Option<Value>>>,
+    prompts: HashMap<(Uuid, i64), oneshot::Sender<Result<Value, HostError>>>,
     secrets: Secrets,
     closed: bool,
 }
@@ -137,7 +135,7 @@ impl Shells {
 
     /// Serves Enumerate of a shell's commands.
     pub(crate) fn commands(&self, shell: &Shell, request: &Request) -> HttpAnswer {
-        commands_answer(request, &shell.lock().session, Uuid::new_v4(), self.now())
+        commands_answer(request, &shell.lock().session, Uuid::new_v4())
     }
 
     /// Serves Create. `wanted` is the id that the client chose.
@@ -282,7 +280,11 @@ impl Shells {
             SessionEvent::HostResponse { id, response } => {
                 // An answer to nothing that was asked finds nobody (case C-11).
                 if let Some(waiting) = state.prompts.remove(&(id, response.call_id)) {
-                    let _ = waiting.send(response.result.ok());
+                    let answer = response.result.map_err(|_| HostError::NotInteractive);
+                    let _ = waiting.send(answer.and_then(|mut value| match state.secrets.open(&mut value) {
+                        Ok(()) => Ok(value),
+                        Err(_) => Err(HostError::Unreadable),
+                    }));
                 }
             }
             SessionEvent::CreatePipeline { id, request } => self.begin(shell, state, id, *request),
@@ -422,7 +424,8 @@ impl Shells {
     ) -> PipelineEnd {
         let mut records = self.layer.run(call).await.ready_chunks(BATCH);
         while let Some(steps) = records.next().await {
-            if steps.iter().any(|step| matches!(step, Step::Record(Record::Output(value)) if value.has_secret())) {
+            let has_secret = steps.iter().any(|step| matches!(step, Step::Record(Record::Output(value)) if value.has_secret()));
+            if has_secret {
                 self.share_key(shell, stop).await;
             }
             let mut end = None;
@@ -434,7 +437,7 @@ impl Shells {
                             Some((method, lines)) => {
                                 lines.into_iter().for_each(|line| state.session.tell_host(id, method, vec![line.into()]))
                             }
-                            None => self.write(&mut state, id, record),
+                            None => self.write(&mut state, id, record, has_secret),
                         },
                         Step::Ended(ended) => end = Some(ended),
                     }
@@ -449,9 +452,11 @@ impl Shells {
         PipelineEnd::Failed(Box::new(internal_error("the command ended without a result")))
     }
 
-    fn write(&self, state: &mut State, id: Uuid, mut record: Record) {
+    /// `has_secret`: an output may hold a SecureString.
+    fn write(&self, state: &mut State, id: Uuid, mut record: Record, has_secret: bool) {
         let now = self.now();
-        if let Record::Output(value) = &mut record
+        if has_secret
+            && let Record::Output(value) = &mut record
             && let Err(unreadable) = state.secrets.seal(value)
         {
             record = Record::Error(unreadable);
@@ -494,7 +499,7 @@ impl Shells {
             }
         };
         tokio::select! {
-            _ = tokio::time::timeout(KEY, shared) => {}
+            _ = tokio::time::timeout(self.meters.quotas.key_after, shared) => {}
             () = stop.stopped() => {}
         }
     }

@@ -5,10 +5,13 @@
 //! the service. The other rows of the table below follow the same pattern and are assumed.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use memchr::memchr;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Number, Value as Json};
 use thiserror::Error;
 use uuid::Uuid;
@@ -106,78 +109,145 @@ pub(crate) fn is_adornment(name: &str) -> bool {
 /// The annotated form, as an element of the `value` array of an answer.
 #[must_use]
 pub fn to_rest(value: &Value) -> Json {
-    to_json(value, true, true, false, 0)
+    built(rest(value))
+}
+
+/// What [`to_rest`] gives, to be written without being built first.
+#[must_use]
+pub fn rest(value: &Value) -> impl Serialize {
+    Written { value, top: true, annotate: true, named: false, depth: 0 }
 }
 
 /// The same form without any key that contains `@`: what `-o json` prints.
 #[must_use]
 pub fn to_plain(value: &Value) -> Json {
-    to_json(value, true, false, false, 0)
+    built(plain(value))
 }
 
-/// `named`: an annotation says of a time, alone or in a list, that it is one. It then has its recorded form, else
-/// that of [`instant`].
-fn to_json(value: &Value, top: bool, annotate: bool, named: bool, depth: usize) -> Json {
-    if depth >= MAX_DEPTH {
-        return Json::String(value.type_name().to_owned());
-    }
-    match shape(value, top) {
-        Shape::Text(text) => Json::String(text.into_owned()),
-        Shape::Primitive(Value::DateTime(time)) if named => Json::String(time.to_rest()),
-        Shape::Primitive(value) => primitive(value),
-        Shape::List(items) => items.iter().map(|item| to_json(item, false, annotate, named, depth + 1)).collect(),
-        Shape::Dictionary(entries) => {
-            let mut map = Map::new();
-            if annotate {
-                map.insert(OWN_TYPE.to_owned(), Json::String(HASH_TABLE.to_owned()));
-            }
-            for (key, value) in entries {
-                insert(&mut map, &key.display(), value, annotate, depth);
-            }
-            Json::Object(map)
+/// What [`to_plain`] gives, to be written without being built first.
+#[must_use]
+pub fn plain(value: &Value) -> impl Serialize {
+    Written { value, top: true, annotate: false, named: false, depth: 0 }
+}
+
+/// Every key is text, so nothing fails.
+fn built(written: impl Serialize) -> Json {
+    serde_json::to_value(written).unwrap_or_default()
+}
+
+#[derive(Clone, Copy)]
+struct Written<'a> {
+    value: &'a Value,
+    top: bool,
+    annotate: bool,
+    /// An annotation says of a time, alone or in a list, that it is one. It then has its recorded form, else that of
+    /// [`instant`].
+    named: bool,
+    depth: usize,
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.depth >= MAX_DEPTH {
+            return serializer.serialize_str(self.value.type_name());
         }
-        Shape::Properties(object) => {
-            let mut map = Map::with_capacity(object.adapted.len() + object.extended.len());
-            for (name, value) in object.properties() {
-                insert(&mut map, name, value, annotate, depth);
+        match shape(self.value, self.top) {
+            Shape::Text(text) => serializer.serialize_str(&text),
+            Shape::Primitive(Value::String(text)) => serializer.serialize_str(text),
+            Shape::Primitive(Value::DateTime(time)) if self.named => serializer.serialize_str(&time.to_rest()),
+            Shape::Primitive(value) => primitive(value).serialize(serializer),
+            Shape::List(items) => {
+                serializer.collect_seq(items.iter().map(|value| Self { value, top: false, depth: self.depth + 1, ..*self }))
             }
-            Json::Object(map)
+            Shape::Dictionary(entries) => {
+                let entries: Vec<_> = entries.iter().map(|(key, value)| (key.display(), value)).collect();
+                self.members(serializer, Some(HASH_TABLE), entries.iter().map(|(key, value)| (key.as_str(), *value)))
+            }
+            Shape::Properties(object) => self.members(serializer, None, object.properties().map(|(name, value)| (&**name, value))),
         }
     }
 }
 
-fn insert(map: &mut Map<String, Json>, name: &str, value: &Value, annotate: bool, depth: usize) {
-    if name.contains('@') {
-        return;
-    }
-    let key = |suffix: &str| format!("{name}{suffix}");
-    if annotate && map.contains_key(name) {
-        // A note hides a property of the same name; so must its annotations.
-        map.shift_remove(&key("@data.type"));
-        map.shift_remove(&key(OWN_TYPE));
-    }
-    let (dotnet, odata) = annotations(value);
-    if annotate && !name.is_empty() {
-        if let Some(dotnet) = dotnet {
-            map.insert(key("@data.type"), Json::String(dotnet.to_owned()));
+impl Written<'_> {
+    fn members<'m, S: Serializer>(
+        &self,
+        serializer: S,
+        own_type: Option<&str>,
+        members: impl Iterator<Item = (&'m str, &'m Value)>,
+    ) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(own_type) = own_type.filter(|_| self.annotate) {
+            map.serialize_entry(OWN_TYPE, own_type)?;
         }
-        if let Some(odata) = &odata {
-            map.insert(key(OWN_TYPE), Json::String(odata.clone()));
+        for (name, value) in distinct(members) {
+            // Without annotations it matters for times alone, which may stand in lists.
+            let matters = !name.is_empty() && (self.annotate || matches!(value, Value::DateTime(_) | Value::Object(_)));
+            let annotation = if matters { annotation(value) } else { None };
+            if self.annotate {
+                match annotation {
+                    Some(Annotation::One(row)) => {
+                        map.serialize_entry(&format_args!("{name}@data.type"), row.dotnet)?;
+                        if row.both {
+                            map.serialize_entry(&format_args!("{name}{OWN_TYPE}"), &format_args!("#{}", row.edm))?;
+                        }
+                    }
+                    Some(Annotation::List(edm)) => {
+                        map.serialize_entry(&format_args!("{name}{OWN_TYPE}"), &format_args!("#Collection({edm})"))?;
+                    }
+                    None => {}
+                }
+            }
+            let named = match annotation {
+                Some(Annotation::One(_)) => true,
+                Some(Annotation::List(edm)) => edm == DATE_TIME,
+                None => false,
+            };
+            map.serialize_entry(name, &Written { value, top: false, annotate: self.annotate, named, depth: self.depth + 1 })?;
+        }
+        map.end()
+    }
+}
+
+/// The members that are no annotations, each name once: a note hides a property of the same name, in its place.
+fn distinct<'m>(members: impl Iterator<Item = (&'m str, &'m Value)>) -> Vec<(&'m str, &'m Value)> {
+    let mut distinct: Vec<(&str, &Value)> = Vec::with_capacity(members.size_hint().0);
+    let mut places = HashMap::with_capacity(members.size_hint().0);
+    for (name, value) in members.filter(|(name, _)| !is_annotation(name)) {
+        let place = *places.entry(name).or_insert(distinct.len());
+        match distinct.get_mut(place) {
+            Some(hidden) => hidden.1 = value,
+            None => distinct.push((name, value)),
         }
     }
-    let named = !name.is_empty() && (dotnet.is_some() || odata.is_some_and(|odata| odata.contains(DATE_TIME)));
-    map.insert(name.to_owned(), to_json(value, false, annotate, named, depth + 1));
+    distinct
+}
+
+fn is_annotation(name: &str) -> bool {
+    memchr(b'@', name.as_bytes()).is_some()
 }
 
 /// What stands in `@data.type` and `@odata.type` beside a value.
-fn annotations(value: &Value) -> (Option<&'static str>, Option<String>) {
+#[derive(Clone, Copy)]
+enum Annotation {
+    /// The type of a primitive.
+    One(&'static Annotated),
+    /// The OData type of a list's items.
+    List(&'static str),
+}
+
+fn annotation(value: &Value) -> Option<Annotation> {
     match shape(value, false) {
-        Shape::Primitive(primitive) => match ANNOTATED.iter().find(|row| row.dotnet == primitive.type_name()) {
-            Some(row) => (Some(row.dotnet), row.both.then(|| format!("#{}", row.edm))),
-            None => (None, None),
-        },
-        Shape::List(items) => (None, element_type(items).map(|element| format!("#Collection({element})"))),
-        _ => (None, None),
+        Shape::Primitive(primitive) => annotated(primitive).map(Annotation::One),
+        Shape::List(items) => element_type(items).map(Annotation::List),
+        _ => None,
+    }
+}
+
+fn annotated(primitive: &Value) -> Option<&'static Annotated> {
+    match primitive {
+        // Most values; none of them has a row.
+        Value::Null | Value::String(_) | Value::Bool(_) => None,
+        other => ANNOTATED.iter().find(|row| row.dotnet == other.type_name()),
     }
 }
 
@@ -192,7 +262,7 @@ fn element_type(items: &[Value]) -> Option<&'static str> {
         match shape(item, false) {
             Shape::Text(_) => Some("String"),
             Shape::Dictionary(_) => HASH_TABLE.strip_prefix('#'),
-            Shape::Primitive(value) => match ANNOTATED.iter().find(|row| row.dotnet == value.type_name()) {
+            Shape::Primitive(value) => match annotated(value) {
                 Some(row) => Some(row.edm).filter(|edm| !edm.is_empty()),
                 None => primitive(value).is_string().then_some("String"),
             },
@@ -296,16 +366,20 @@ fn members(map: &Map<String, Json>, depth: usize) -> Result<impl Iterator<Item =
     if depth >= MAX_DEPTH {
         return Err(JsonError::TooDeep(MAX_DEPTH));
     }
-    let mut key = String::new();
-    let members = map.iter().filter(|(name, _)| !name.contains('@')).map(move |(name, json)| {
-        let mut annotation = |suffix: &str| {
-            key.clear();
-            key.push_str(name);
-            key.push_str(suffix);
-            map.get(&key).and_then(Json::as_str)
-        };
-        let collection = annotation(OWN_TYPE).and_then(|t| t.strip_prefix("#Collection(")?.strip_suffix(')'));
-        let value = match (annotation("@data.type"), collection, json) {
+    // .NET's type and OData's.
+    let mut annotations: HashMap<&str, (Option<&str>, Option<&str>)> = HashMap::new();
+    for (name, json) in map.iter().filter(|(name, _)| is_annotation(name)) {
+        let Some((name, kind)) = name.split_once('@') else { continue };
+        match kind {
+            "data.type" => annotations.entry(name).or_default().0 = json.as_str(),
+            "odata.type" => annotations.entry(name).or_default().1 = json.as_str(),
+            _ => {}
+        }
+    }
+    let members = map.iter().filter(|(name, _)| !is_annotation(name)).map(move |(name, json)| {
+        let (dotnet, odata) = annotations.get(name.as_str()).copied().unwrap_or_default();
+        let collection = odata.and_then(|odata| odata.strip_prefix("#Collection(")?.strip_suffix(')'));
+        let value = match (dotnet, collection, json) {
             (Some(dotnet), ..) => known(name, dotnet, json, depth)?,
             (None, Some(element), Json::Array(items)) => collection_of(name, element, items, depth)?,
             _ => read(json, depth + 1)?,

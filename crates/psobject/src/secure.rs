@@ -92,21 +92,34 @@ impl Value {
     /// # Errors
     /// The first that `replace` gives; what was replaced before stays replaced.
     pub fn replace_secrets<E>(&mut self, replace: &dyn Fn(&SecureString) -> Result<SecureString, E>) -> Result<(), E> {
+        self.replace_each(&|secret| replace(secret).map(Self::SecureString))
+    }
+
+    /// Puts the text of every SecureString in clear in its place: for whoever asked to see it, and for nobody else.
+    pub fn reveal_secrets(&mut self) {
+        let shown = |secret: &SecureString| match secret.secret() {
+            Some(clear) => Ok::<_, std::convert::Infallible>(clear.expose_secret().into()),
+            None => Ok(Self::SecureString(secret.clone())),
+        };
+        let _ = self.replace_each(&shown);
+    }
+
+    fn replace_each<E>(&mut self, replace: &dyn Fn(&SecureString) -> Result<Self, E>) -> Result<(), E> {
         match self {
-            Self::SecureString(secret) => *secret = replace(secret)?,
+            Self::SecureString(secret) => *self = replace(secret)?,
             Self::Object(object) if holds_secret(object) => {
                 let object = Arc::make_mut(object);
                 match &mut object.base {
                     Base::None => {}
-                    Base::Primitive(inner) => inner.replace_secrets(replace)?,
-                    Base::List(_, items) => items.iter_mut().try_for_each(|item| item.replace_secrets(replace))?,
-                    Base::Dictionary(entries) => entries.iter_mut().try_for_each(|(_, entry)| entry.replace_secrets(replace))?,
+                    Base::Primitive(inner) => inner.replace_each(replace)?,
+                    Base::List(_, items) => items.iter_mut().try_for_each(|item| item.replace_each(replace))?,
+                    Base::Dictionary(entries) => entries.iter_mut().try_for_each(|(_, entry)| entry.replace_each(replace))?,
                 }
                 for properties in [&mut object.adapted, &mut object.extended] {
                     let found: Vec<(Arc<str>, Self)> =
                         properties.iter().filter(|(_, v)| v.has_secret()).map(|(name, v)| (Arc::clone(name), v.clone())).collect();
                     for (name, mut inner) in found {
-                        inner.replace_secrets(replace)?;
+                        inner.replace_each(replace)?;
                         properties.set(&name, inner);
                     }
                 }

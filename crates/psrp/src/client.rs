@@ -1,16 +1,21 @@
+mod pool;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use exops_psobject::{ErrorCategory, ErrorRecord, InformationRecord, Limits, ProgressRecord, Value, clixml};
+use exops_psobject::clixml::Decoder;
+use exops_psobject::{ErrorCategory, ErrorRecord, InformationRecord, Limits, ProgressRecord, Value};
 use uuid::Uuid;
 
+use self::pool::RunspaceCalls;
+pub use self::pool::{RunspaceAnswer, RunspaceRequest};
 use crate::message::{TO_CLIENT, TO_SERVER};
 use crate::notes::{Reader, enumeration, exception, object};
 use crate::outbox::decode_all;
 use crate::record::{information_from_value, informational_text, progress_from_value};
 use crate::{
-    Capability, Channel, Defragmenter, FragmentLimits, HostCall, HostInfo, HostResponse, Message, MessageType, Outbox, PipelineEnd,
-    PipelineRequest, PoolState, ProtocolError,
+    Capability, Channel, Defragmenter, FragmentLimits, HostCall, HostInfo, HostResponse, Message, MessageType, MetadataRequest, Outbox,
+    PipelineEnd, PipelineRequest, PoolState, ProtocolError, UserEvent,
 };
 
 /// What a client pool says when it opens and how much it takes.
@@ -66,6 +71,10 @@ pub enum ClientPoolEvent {
     KeyRequested,
     /// The session's key under the client's, as base64.
     Key(String),
+    /// The answer to [`ClientPool::ask_runspaces`], by the id that it gave.
+    Runspaces(i64, RunspaceAnswer),
+    /// Something happened that somebody subscribed to in the far runspace.
+    UserEvent(Box<UserEvent>),
 }
 
 #[derive(Default)]
@@ -80,12 +89,16 @@ pub struct ClientPool {
     config: ClientPoolConfig,
     outbox: Outbox,
     input: Defragmenter,
+    /// One for all messages: thousands of objects have the same names.
+    decoder: Decoder,
     pipelines: HashMap<Uuid, Pipeline>,
     events: VecDeque<ClientPoolEvent>,
     peer: Option<Capability>,
     private_data: Value,
     opened: bool,
     next_object: u64,
+    next_call: i64,
+    runspace_calls: RunspaceCalls,
     ignored: u64,
 }
 
@@ -121,6 +134,7 @@ impl ClientPool {
         let mut pool = Self {
             outbox: Outbox::default(),
             input: Defragmenter::new(config.fragments),
+            decoder: Decoder::new(config.values),
             config,
             pipelines: HashMap::new(),
             events: VecDeque::new(),
@@ -128,6 +142,8 @@ impl ClientPool {
             private_data: Value::Null,
             opened: false,
             next_object: 1,
+            next_call: 1,
+            runspace_calls: RunspaceCalls::new(),
             ignored: 0,
         };
         pool.push(None, MessageType::SessionCapability, &Capability::own().to_value());
@@ -188,6 +204,13 @@ impl ClientPool {
     pub fn invoke(&mut self, id: Uuid, request: &PipelineRequest) {
         self.adopt(id);
         self.push(Some(id), MessageType::CreatePipeline, &request.to_value());
+    }
+
+    /// Asks which commands there are, as a pipeline of its own: its output is what [`read_commands`](crate::read_commands)
+    /// reads.
+    pub fn get_commands(&mut self, id: Uuid, request: &MetadataRequest) {
+        self.adopt(id);
+        self.push(Some(id), MessageType::GetCommandMetadata, &request.to_value());
     }
 
     /// Queues an object for a pipeline's input.
@@ -296,8 +319,8 @@ impl ClientPool {
         result.map_err(ProtocolError::from)
     }
 
-    fn value(&self, message: &Message) -> Result<Value, ProtocolError> {
-        clixml::read(message.content(), &self.config.values).map_err(|error| ProtocolError::Clixml { kind: message.kind, error })
+    fn value(&mut self, message: &Message) -> Result<Value, ProtocolError> {
+        self.decoder.read(message.content()).map_err(|error| ProtocolError::Clixml { kind: message.kind, error })
     }
 
     fn pool_message(&mut self, message: &Message) -> Result<(), ProtocolError> {
@@ -344,6 +367,8 @@ impl ClientPool {
                 let key = Reader::new(message.kind, &content)?.text("EncryptedSessionKey")?.to_owned();
                 self.events.push_back(ClientPoolEvent::Key(key));
             }
+            MessageType::RunspaceAvailability => self.availability(message)?,
+            MessageType::UserEvent => self.user_event(message)?,
             MessageType::CreatePipeline | MessageType::InitRunspacePool | MessageType::GetCommandMetadata => {
                 return Err(ProtocolError::Unexpected { kind: message.kind, when: "from a server" });
             }

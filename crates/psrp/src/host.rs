@@ -2,14 +2,14 @@ use exops_psobject::{ErrorRecord, PsObject, Value};
 
 use crate::notes::{Reader, array_list, enumeration, notes, object, text, types};
 use crate::record::error_to_value;
-use crate::{MessageType, ProtocolError};
+use crate::{FieldDescription, MessageType, ProtocolError};
 
 /// Calls that expect no answer carry this id.
 pub(crate) const NO_ANSWER: i64 = -100;
 
 macro_rules! methods {
     ($($name:ident = $number:literal,)*) => {
-        /// Methods of a client's host (MS-PSRP 2.2.3.17), as far as they are used here.
+        /// Methods of a client's host (MS-PSRP 2.2.3.17).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(missing_docs, reason = "the names are those of the specification")]
         pub enum HostMethod {
@@ -49,7 +49,15 @@ macro_rules! methods {
 
 methods! {
     GetName = 1,
+    GetVersion = 2,
+    GetInstanceId = 3,
+    GetCurrentCulture = 4,
+    GetCurrentUICulture = 5,
     SetShouldExit = 6,
+    EnterNestedPrompt = 7,
+    ExitNestedPrompt = 8,
+    NotifyBeginApplication = 9,
+    NotifyEndApplication = 10,
     ReadLine = 11,
     ReadLineAsSecureString = 12,
     Write1 = 13,
@@ -66,7 +74,35 @@ methods! {
     PromptForCredential1 = 24,
     PromptForCredential2 = 25,
     PromptForChoice = 26,
+    GetForegroundColor = 27,
+    SetForegroundColor = 28,
+    GetBackgroundColor = 29,
+    SetBackgroundColor = 30,
+    GetCursorPosition = 31,
+    SetCursorPosition = 32,
+    GetWindowPosition = 33,
+    SetWindowPosition = 34,
+    GetCursorSize = 35,
+    SetCursorSize = 36,
+    GetBufferSize = 37,
+    SetBufferSize = 38,
+    GetWindowSize = 39,
+    SetWindowSize = 40,
+    GetWindowTitle = 41,
+    SetWindowTitle = 42,
+    GetMaxWindowSize = 43,
+    GetMaxPhysicalWindowSize = 44,
+    GetKeyAvailable = 45,
+    ReadKey = 46,
+    FlushInputBuffer = 47,
+    SetBufferContents1 = 48,
+    SetBufferContents2 = 49,
+    GetBufferContents = 50,
+    ScrollBufferContents = 51,
+    PushRunspace = 52,
     PopRunspace = 53,
+    GetIsRunspacePushed = 54,
+    GetRunspace = 55,
     PromptForChoiceMultipleSelection = 56,
 }
 
@@ -101,6 +137,12 @@ impl HostCall {
     #[must_use]
     pub fn expects_answer(&self) -> bool {
         self.call_id != NO_ANSWER
+    }
+
+    /// The answer to it.
+    #[must_use]
+    pub fn answer(&self, result: Result<Value, Box<ErrorRecord>>) -> HostResponse {
+        HostResponse { call_id: self.call_id, method: self.method, result }
     }
 
     pub(crate) fn to_value(&self) -> Value {
@@ -159,4 +201,38 @@ pub fn choice_call(caption: &str, message: &str, choices: &[(&str, &str)], defau
 #[must_use]
 pub fn read_line_call() -> (HostMethod, Vec<Value>) {
     (HostMethod::ReadLine, Vec::new())
+}
+
+/// Parameters of PromptForCredential: caption, message, the name that is offered, where the credential will be used. The answer
+/// is a PSCredential with `UserName` (S) and `Password` (SS).
+#[must_use]
+pub fn credential_call(caption: &str, message: &str, user: &str, target: &str) -> (HostMethod, Vec<Value>) {
+    (HostMethod::PromptForCredential1, [caption, message, user, target].map(text).into())
+}
+
+/// Parameters of Prompt: caption, message, and what is asked. The answer is a hashtable with the names as keys; a SecureString in it
+/// is an SS.
+#[must_use]
+pub fn prompt_call(caption: &str, message: &str, fields: &[FieldDescription]) -> (HostMethod, Vec<Value>) {
+    let field = |field: &FieldDescription| {
+        let kind = field.type_name.as_str();
+        let assembly = format!("{kind}, mscorlib, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089");
+        let mut content = notes([
+            ("name", text(&field.name)),
+            ("label", text(&field.label)),
+            ("parameterTypeName", text(kind.rsplit('.').next().unwrap_or(kind))),
+            ("parameterTypeFullName", text(kind)),
+            ("parameterAssemblyFullName", text(&assembly)),
+            ("helpMessage", text(&field.help)),
+            ("isMandatory", field.is_mandatory.into()),
+            ("metadata", array_list(Vec::new())),
+            ("modifiedByRemotingProtocol", false.into()),
+            ("isFromRemoteHost", false.into()),
+        ]);
+        if let Some(default) = &field.default {
+            content.extended.push("defaultValue", default.clone());
+        }
+        content.into()
+    };
+    (HostMethod::Prompt, vec![text(caption), text(message), array_list(fields.iter().map(field).collect())])
 }

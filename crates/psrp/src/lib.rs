@@ -15,6 +15,7 @@ mod metadata;
 mod notes;
 mod outbox;
 mod pipeline;
+mod prompt;
 mod record;
 mod server;
 mod user_event;
@@ -24,14 +25,18 @@ use thiserror::Error;
 use uuid::Uuid;
 
 pub use capability::{Capability, PROTOCOL_VERSION};
-pub use client::{ClientPool, ClientPoolConfig, ClientPoolEvent};
+pub use client::{ClientPool, ClientPoolConfig, ClientPoolEvent, RunspaceAnswer, RunspaceRequest};
 pub use command::{Argument, Command, HostInfo, Merge, PipelineRequest};
 pub use fragment::{Defragmenter, FragmentError, FragmentLimits};
-pub use host::{HostCall, HostMethod, HostResponse, choice_call, read_line_call};
+pub use host::{HostCall, HostMethod, HostResponse, choice_call, credential_call, prompt_call, read_line_call};
 pub use message::{Message, MessageType, first_pipeline_id};
-pub use metadata::{CommandDescription, CommandKind, MetadataRequest, ParameterDescription, count_object};
+pub use metadata::{
+    CommandDescription, CommandKind, CommandMetadata, MOST_COMMANDS, MetadataError, MetadataRequest, ParameterDescription, ParameterMetadata,
+    count_object, read_commands,
+};
 pub use outbox::Outbox;
 pub use pipeline::{Output, PipelineEnd, PipelineState, PoolState};
+pub use prompt::{ChoiceDescription, FieldDescription, HostQuestion, QuestionError};
 pub use record::{error_from_value, error_to_value};
 pub use server::{ServerPool, ServerPoolConfig, ServerPoolEvent};
 pub use user_event::UserEvent;

@@ -19,9 +19,6 @@ use crate::{
 
 pub use event::ServerPoolEvent;
 
-/// Finished pipelines that stay known without having been terminated.
-const KEPT_PIPELINES: usize = 4;
-
 /// What a server pool offers and how much it takes.
 #[derive(Debug, Clone)]
 pub struct ServerPoolConfig {
@@ -216,16 +213,14 @@ impl ServerPool {
         Ok(())
     }
 
-    /// Forgets pipelines that the client has read to the end but never terminated, as pypsrp does; the last few stay, for a
-    /// client that asks once more.
+    /// Makes room: forgets pipelines that the client has read to the end but never terminated, as pypsrp does. The others
+    /// stay for a client that asks once more, or whose termination is on its way.
     fn reap(&mut self) {
-        let (drained, waiting): (Vec<_>, Vec<_>) =
-            self.ended.drain(..).partition(|id| self.pipelines.get(id).is_some_and(Pipeline::is_drained));
-        for id in drained.iter().take(drained.len().saturating_sub(KEPT_PIPELINES)) {
-            self.pipelines.remove(id);
+        while self.pipelines.len() + self.abandoned.len() >= self.config.pipelines {
+            let drained = self.ended.iter().position(|id| self.is_drained(*id));
+            let Some(id) = drained.and_then(|oldest| self.ended.remove(oldest)) else { return };
+            self.pipelines.remove(&id);
         }
-        let kept = drained.into_iter().chain(waiting).filter(|id| self.pipelines.contains_key(id));
-        self.ended = kept.collect();
     }
 
     /// Takes bytes of one stream of a channel. What was complete before an error counts; the stream starts afresh
@@ -361,6 +356,10 @@ impl ServerPool {
                 let value = self.value(message)?;
                 self.input_event(id, ServerPoolEvent::Input { id, value }, message)
             }
+            // psrpcore 0.3.1 writes a null that goes in as one that comes out.
+            MessageType::PipelineOutput if message.content().is_empty() => {
+                self.input_event(id, ServerPoolEvent::Input { id, value: Value::Null }, message)
+            }
             MessageType::EndOfPipelineInput => self.input_event(id, ServerPoolEvent::EndOfInput { id }, message),
             MessageType::PipelineHostResponse => self.host_response(message),
             MessageType::Unknown(_) => {
@@ -474,6 +473,7 @@ impl ServerPool {
     pub fn terminate(&mut self, id: Uuid) -> Result<(), ProtocolError> {
         let Some(pipeline) = self.pipelines.remove(&id) else { return Err(ProtocolError::UnknownPipeline(id)) };
         self.queue.retain(|q| *q != id);
+        self.ended.retain(|ended| *ended != id);
         if matches!(pipeline.state, State::Running) {
             self.abandoned.insert(id);
             self.events.push_back(ServerPoolEvent::Terminated { id });

@@ -1,7 +1,8 @@
 use exops_psobject::{DateTime, Value};
 use uuid::Uuid;
 
-use crate::notes::{array_list, object, text};
+use crate::notes::{Reader, array_list, object, text};
+use crate::{MessageType, ProtocolError};
 
 /// USER_EVENT (MS-PSRP 2.2.2.12): something that a client subscribed to happened in the far runspace.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,5 +37,28 @@ impl UserEvent {
             ("PSEventArgs.ComputerName", text(&self.computer)),
             ("PSEventArgs.RunspaceId", Value::Guid(self.runspace)),
         ])
+    }
+
+    /// Only its number must be there: servers fill the rest as they please.
+    pub(crate) fn from_value(value: &Value) -> Result<Self, ProtocolError> {
+        let reader = Reader::new(MessageType::UserEvent, value)?;
+        let field = |name: &str| reader.get(name).cloned().unwrap_or_default();
+        let number = reader.number("PSEventArgs.EventIdentifier")?;
+        Ok(Self {
+            identifier: i32::try_from(number).map_err(|_| reader.lacks("PSEventArgs.EventIdentifier"))?,
+            source: field("PSEventArgs.SourceIdentifier").display(),
+            time: match field("PSEventArgs.TimeGenerated") {
+                Value::DateTime(time) => time,
+                _ => DateTime::from_unix_milliseconds(0),
+            },
+            sender: field("PSEventArgs.Sender"),
+            arguments: reader.list("PSEventArgs.SourceArgs").to_vec(),
+            data: field("PSEventArgs.MessageData"),
+            computer: field("PSEventArgs.ComputerName").display(),
+            runspace: match field("PSEventArgs.RunspaceId") {
+                Value::Guid(id) => id,
+                _ => Uuid::nil(),
+            },
+        })
     }
 }

@@ -8,18 +8,23 @@
 mod answer;
 mod error;
 mod event;
+mod list;
 mod request;
 mod resume;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use exops_psobject::Value;
-use exops_psrp::{ClientPool, ClientPoolConfig, HostInfo, HostResponse, PipelineEnd, PipelineRequest};
+use exops_psrp::{
+    ClientPool, ClientPoolConfig, HostInfo, HostResponse, MetadataRequest, PipelineEnd, PipelineRequest, RunspaceRequest,
+};
 use exops_wsman::uri;
 use uuid::Uuid;
 
 pub use error::{ClientError, Operation};
 pub use event::ClientEvent;
+use list::Parts;
+pub use list::ShellList;
 
 /// How a session is opened.
 #[derive(Debug, Clone)]
@@ -181,6 +186,8 @@ struct Pipeline {
     ended: bool,
     stop: bool,
     stop_sent: bool,
+    /// Its output is not asked for now.
+    paused: bool,
     terminate_sent: bool,
     prompts: VecDeque<Vec<u8>>,
     /// The text of the information record just read, when it was written on the host: a call with the same text follows.
@@ -200,6 +207,8 @@ pub struct ClientSession {
     attaches: bool,
     /// Its pipelines are still to be asked for.
     asks_commands: bool,
+    /// What came of the list of them so far.
+    listed: Parts,
     /// How often the session was reconnected.
     connection: u32,
     disconnect_sent: bool,
@@ -241,6 +250,7 @@ impl ClientSession {
             opening: Vec::new(),
             attaches: false,
             asks_commands: false,
+            listed: Parts::default(),
             connection: 0,
             disconnect_sent: false,
             disconnect_told: false,
@@ -274,6 +284,17 @@ impl ClientSession {
     pub fn invoke(&mut self, request: &PipelineRequest) -> Uuid {
         let id = (self.ids)();
         self.pool.invoke(id, request);
+        self.begin(id)
+    }
+
+    /// Asks which commands there are, as a pipeline whose output [`exops_psrp::read_commands`] reads.
+    pub fn get_commands(&mut self, request: &MetadataRequest) -> Uuid {
+        let id = (self.ids)();
+        self.pool.get_commands(id, request);
+        self.begin(id)
+    }
+
+    fn begin(&mut self, id: Uuid) -> Uuid {
         self.order.insert(id, self.next_order);
         self.pipelines.insert(self.next_order, (id, Pipeline::default()));
         self.next_order += 1;
@@ -322,6 +343,18 @@ impl ClientSession {
     /// goes out, and once in a session. [`ClientEvent::Key`] brings the answer.
     pub fn send_key(&mut self, public_key: &str) {
         self.pool.send_key(public_key);
+    }
+
+    /// Asks about the session's runspaces, or for more or fewer; [`ClientEvent::Runspaces`] answers with the id given here.
+    pub fn ask_runspaces(&mut self, request: RunspaceRequest) -> i64 {
+        self.pool.ask_runspaces(request)
+    }
+
+    /// Asks for no more output of a pipeline until it shall go on. What is under way still comes.
+    pub fn pause(&mut self, pipeline: Uuid, paused: bool) {
+        if let Some(state) = self.pipeline(pipeline) {
+            state.paused = paused;
+        }
     }
 
     /// Closes the session; pipelines that have not ended are lost.

@@ -417,10 +417,11 @@ impl ServerSession {
         let Channel::Pipeline(id) = self.channel(command_id)? else {
             return Err(Fault::new(Fault::SCHEMA, "Signal names no command"));
         };
-        if code == uri::SIGNAL_STOP || code == uri::SIGNAL_STOP_PYPSRP {
+        let means = |signal: &str| code.eq_ignore_ascii_case(signal);
+        if uri::SIGNALS_STOP.into_iter().any(means) {
             return self.pool.stop(id).map_err(|e| protocol_fault(&e));
         }
-        if code != uri::SIGNAL_TERMINATE {
+        if !means(uri::SIGNAL_TERMINATE) {
             return Err(Fault::new(Fault::PLUGIN_BAD_ARGUMENTS, format!("signal {code:?} is not known here")));
         }
         self.pool.terminate(id).map_err(|e| protocol_fault(&e))?;

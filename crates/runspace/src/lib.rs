@@ -19,7 +19,7 @@ use exops_catalogue::Catalogue;
 use exops_policy::Caller;
 
 pub use fault::{Fault, FaultKind};
-pub use host::{Choice, Host, HostError};
+pub use host::{Choice, Field, Host, HostError, NO_DEFAULT, Question};
 pub use invocation::{Confirm, Invocation};
 pub use record::{Ended, Record, RecordStream, Step, ended};
 pub use stages::run_local_stages;

@@ -20,7 +20,7 @@ pub(crate) const OWNER: &str = "SELECT id FROM identities WHERE tenant = $1 AND 
 /// Rows that are collected before they are sorted and written: in key order, so that each page of the index is met once.
 const RUN: usize = 300_000;
 /// Characters of a property's text that are kept.
-const KEPT: usize = 32;
+pub(crate) const KEPT: u32 = 32;
 
 /// Something that finds an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +67,7 @@ pub(crate) fn field(listing: &str, property: &str) -> i64 {
 
 /// The kept beginning of a text.
 pub(crate) fn kept(text: &str) -> &str {
-    text.char_indices().nth(KEPT).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
+    text.char_indices().nth(KEPT as usize).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

@@ -26,6 +26,6 @@ pub use audit::{AuditCursor, AuditPage, AuditQuery};
 pub use entra::{AppRole, AppRoleAssignment, ApplicationRow, Credential, CredentialKind, EntraKey, RoleAssignment, ServicePrincipal};
 pub use error::StoreError;
 pub use index::{Identity, PropertyIndex, Refusal};
-pub use objects::{Change, Fate, Found, Listing, Lookup, Match, Object, Position, Related, Row};
+pub use objects::{Change, Fate, Found, Listing, Lookup, Match, Object, Position, Related, Row, Text};
 pub use store::{Store, TenantStore};
 pub use stream::Load;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 
 use exops_audit::Outcome;
+use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::index::{self, Index, field, kept, term};
+use crate::index::{self, Index, KEPT, field, kept, term};
 use crate::store::{id, key};
 use crate::{Identity, PropertyIndex, Refusal, StoreError, TenantStore};
 
@@ -19,11 +20,14 @@ const BY_LISTING: &str = "SELECT id, noun, listing, sort, revision, body FROM ob
                           WHERE tenant = $1 AND listing = $2 AND (sort, id) > ($3, $4) ORDER BY sort, id LIMIT $5";
 const RESOLVE: &str = "SELECT i.id, i.kind, i.slot, o.noun FROM identities i \
                        JOIN objects o ON o.tenant = i.tenant AND o.id = i.id WHERE i.tenant = $1 AND i.term = $2 LIMIT $3";
-const NAMED: &str = "SELECT o.sort, o.id FROM identities i JOIN objects o ON o.tenant = i.tenant AND o.id = i.id \
-                     WHERE i.tenant = $1 AND i.term = $2 AND o.listing = $3 LIMIT $4";
-const SORTED: &str = "SELECT sort, id FROM objects WHERE tenant = $1 AND listing = $2 AND sort >= $3 AND sort <= $4 LIMIT $5";
-const HOLDING: &str = "SELECT o.sort, o.id FROM properties p JOIN objects o ON o.tenant = p.tenant AND o.id = p.id \
-                       WHERE p.tenant = $1 AND p.field = $2 AND p.text >= $3 AND p.text <= $4 LIMIT $5";
+const NAMED: &str = "SELECT id FROM identities WHERE tenant = $1 AND term = $2 LIMIT $3";
+const OF_NOUN: &str = "SELECT id FROM objects WHERE tenant = $1 AND noun = $2 LIMIT $3";
+const SORTED: &str = "SELECT id FROM objects WHERE tenant = $1 AND listing = $2 AND sort >= $3 AND sort <= $4 \
+                      AND sort LIKE $5 ESCAPE '\\' LIMIT $6";
+// A text as long as what is kept can go on.
+const HOLDING: &str = "SELECT id FROM properties WHERE tenant = $1 AND field = $2 AND text >= $3 AND text <= $4 \
+                       AND (text LIKE $5 ESCAPE '\\' OR length(text) >= $6) LIMIT $7";
+const POSITION: &str = "SELECT sort, id FROM objects WHERE tenant = $1 AND id = $2";
 
 /// Statements of reads, for the test of query plans.
 pub(crate) const QUERIES: &[(&str, &str)] = &[
@@ -33,8 +37,10 @@ pub(crate) const QUERIES: &[(&str, &str)] = &[
     ("identity", RESOLVE),
     ("owner of an identity", index::OWNER),
     ("objects of a name", NAMED),
+    ("objects of a noun", OF_NOUN),
     ("objects by sort", SORTED),
     ("objects by property", HOLDING),
+    ("place in a list", POSITION),
 ];
 
 /// An object with everything that finds it.
@@ -137,10 +143,43 @@ pub struct Match {
 pub enum Lookup {
     /// One of the names that find the object is this folded text.
     Name(String),
-    /// The text by which lists are ordered begins with (`true`) or equals this.
-    Sort(String, bool),
-    /// An indexed property, and the folded text that it begins with (`true`) or equals.
-    Property(String, String, bool),
+    /// The object is of that noun.
+    Noun(String),
+    /// The text by which lists are ordered.
+    Sort(Text),
+    /// A property that is indexed, or one of its values.
+    Property(String, Text),
+}
+
+/// What an indexed text is compared with; folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Text {
+    /// It is that.
+    Is(String),
+    /// It fits a pattern in which `*` stands for any text.
+    Like(String),
+}
+
+impl Text {
+    /// The first and the last text that it can be, and what SQL compares those between with.
+    fn range(&self) -> (&str, String, String) {
+        match self {
+            Self::Is(text) => (kept(text), kept(text).to_owned(), "%".to_owned()),
+            Self::Like(pattern) => {
+                let begin = kept(pattern.split('*').next().unwrap_or_default());
+                let mut like = String::with_capacity(pattern.len());
+                for c in pattern.chars() {
+                    match c {
+                        '*' => like.push('%'),
+                        '%' | '_' | '\\' => like.extend(['\\', c]),
+                        c => like.push(c),
+                    }
+                }
+                // U+10FFFF sorts behind every character that text can continue with.
+                (begin, format!("{begin}\u{10FFFF}"), like)
+            }
+        }
+    }
 }
 
 impl TenantStore {
@@ -174,13 +213,44 @@ impl TenantStore {
     /// # Errors
     /// When the database does not answer.
     pub async fn page(&self, listing: Listing<'_>, after: Option<&Position>, limit: u32) -> Result<Vec<Object>, StoreError> {
+        self.scan(listing, after, (limit, limit), &mut |_| Ok(true)).await.map(|(found, _)| found)
+    }
+
+    /// The next objects of a list after a position that `keep` takes, and where to go on; no position where the list is at
+    /// its end. Looks at `look` objects at most, and stops when it has `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer, or what `keep` says.
+    pub async fn scan(
+        &self,
+        listing: Listing<'_>,
+        after: Option<&Position>,
+        (look, limit): (u32, u32),
+        keep: &mut (dyn FnMut(&Object) -> Result<bool, StoreError> + Send),
+    ) -> Result<(Vec<Object>, Option<Position>), StoreError> {
         let (sql, noun) = match listing {
             Listing::Noun(noun) => (BY_NOUN, noun),
             Listing::Wider(noun) => (BY_LISTING, noun),
         };
         let (sort, id) = after.map_or(("", Vec::new()), |p| (p.sort.as_str(), key(p.id)));
-        let query = sqlx::query(sql).bind(self.key()).bind(noun).bind(sort).bind(id).bind(i64::from(limit));
-        query.fetch_all(&mut *self.store.read().await?).await?.iter().map(object).collect()
+        let query = sqlx::query(sql).bind(self.key()).bind(noun).bind(sort).bind(id).bind(i64::from(look));
+        let mut connection = self.store.read().await?;
+        let mut rows = query.fetch(&mut *connection);
+        let (mut found, mut looked) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            let object = object(&row)?;
+            looked += 1;
+            let kept = keep(&object)?;
+            let position = || Position { sort: object.sort.clone(), id: object.id };
+            let end = (looked == look || (kept && found.len() + 1 >= limit as usize)).then(position);
+            if kept {
+                found.push(object);
+            }
+            if end.is_some() {
+                return Ok((found, end));
+            }
+        }
+        Ok((found, None))
     }
 
     /// The objects that a folded name, address or id leads to, at most `limit` matches.
@@ -197,29 +267,45 @@ impl TenantStore {
         rows.iter().map(read).collect()
     }
 
-    /// Where the objects stand that can satisfy a condition, in list order without repeats; `None` when there are more than
-    /// `limit`, so that walking the list is cheaper.
+    /// The objects that can satisfy a condition, among them all of the listing that do; `None` when there are more than
+    /// `limit`.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn candidates(&self, listing: &str, lookup: &Lookup, limit: u32) -> Result<Option<BTreeSet<Position>>, StoreError> {
-        // U+10FFFF sorts behind every character that text can continue with.
-        let end = |text: &str, begins: bool| if begins { format!("{text}\u{10FFFF}") } else { text.to_owned() };
+    pub async fn candidates(&self, listing: &str, lookup: &Lookup, limit: u32) -> Result<Option<HashSet<Uuid>>, StoreError> {
         let query = match lookup {
-            Lookup::Name(name) => sqlx::query(NAMED).bind(self.key()).bind(term(name).to_vec()).bind(listing),
-            Lookup::Sort(text, begins) => sqlx::query(SORTED).bind(self.key()).bind(listing).bind(text).bind(end(text, *begins)),
-            Lookup::Property(property, text, begins) => {
-                let text = kept(text);
-                sqlx::query(HOLDING).bind(self.key()).bind(field(listing, property)).bind(text).bind(end(text, *begins))
+            Lookup::Name(name) => sqlx::query(NAMED).bind(self.key()).bind(term(name).to_vec()),
+            Lookup::Noun(noun) => sqlx::query(OF_NOUN).bind(self.key()).bind(noun),
+            Lookup::Sort(text) => {
+                let (from, to, like) = text.range();
+                sqlx::query(SORTED).bind(self.key()).bind(listing).bind(from).bind(to).bind(like)
+            }
+            Lookup::Property(property, text) => {
+                let (from, to, like) = text.range();
+                sqlx::query(HOLDING).bind(self.key()).bind(field(listing, property)).bind(from).bind(to).bind(like).bind(KEPT)
             }
         };
-        let query = query.bind(i64::from(limit) + 1);
-        let rows = query.fetch_all(&mut *self.store.read().await?).await?;
+        let rows = query.bind(i64::from(limit) + 1).fetch_all(&mut *self.store.read().await?).await?;
         if rows.len() > limit as usize {
             return Ok(None);
         }
-        let read = |row: &SqliteRow| Ok(Position { sort: row.try_get("sort")?, id: id(row, "id")? });
-        rows.iter().map(read).collect::<Result<_, StoreError>>().map(Some)
+        rows.iter().map(|row| id(row, "id")).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Where objects stand in their lists, in list order.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn positions(&self, ids: impl IntoIterator<Item = Uuid>) -> Result<BTreeSet<Position>, StoreError> {
+        let mut connection = self.store.read().await?;
+        let mut found = BTreeSet::new();
+        for object in ids {
+            let query = sqlx::query(POSITION).bind(self.key()).bind(key(object));
+            if let Some(row) = query.fetch_optional(&mut *connection).await? {
+                found.insert(Position { sort: row.try_get("sort")?, id: id(&row, "id")? });
+            }
+        }
+        Ok(found)
     }
 
     /// Reads an object, decides, and writes what was decided: one transaction with nothing in between. `related` says what
@@ -245,7 +331,8 @@ impl TenantStore {
                     for property in &properties {
                         let listing = old.as_ref().map_or("", |object| &object.listing);
                         let (field, text) = (field(listing, property), kept(&text));
-                        let query = sqlx::query(HOLDING).bind(&tenant).bind(field).bind(text).bind(text).bind(i64::MAX);
+                        let query = sqlx::query(HOLDING).bind(&tenant).bind(field).bind(text).bind(text).bind("%").bind(KEPT);
+                        let query = query.bind(i64::MAX);
                         for row in query.fetch_all(&mut *connection).await? {
                             holders.insert(crate::store::id(&row, "id")?);
                         }

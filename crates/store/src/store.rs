@@ -25,6 +25,8 @@ const READER_CACHE: u32 = 1024;
 const DRAFT_CACHE: u32 = 64 * 1024;
 /// Bytes of the write-ahead log that stay on the disk after a large write.
 const MAX_LOG: u32 = 32 << 20;
+/// Rows that a connection reads ahead of whoever takes them.
+const ROWS: usize = 500;
 /// How long a connection waits for another process's lock. Within one process only one connection writes.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -96,6 +98,7 @@ impl Store {
         let fail = |reason: String| StoreError::Open { path: path.to_owned(), reason };
         make_private(path).map_err(|e| fail(e.to_string()))?;
         let options = SqliteConnectOptions::new().filename(path).journal_mode(journal).busy_timeout(BUSY).disable_statement_logging();
+        let options = options.row_buffer_size(ROWS);
         let writing = options.clone().synchronous(synchronous).pragma("cache_size", format!("-{cache}"));
         let writing = writing.pragma("journal_size_limit", MAX_LOG.to_string());
         let mut connection = writing.connect().await.map_err(|e| fail(e.to_string()))?;

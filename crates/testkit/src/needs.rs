@@ -26,7 +26,7 @@ pub fn samples(folder: &str) -> Option<PathBuf> {
 #[must_use]
 pub fn python() -> Option<PathBuf> {
     counterpart(
-        "msal, azure-identity and pypsrp",
+        "msal, azure-identity, pypsrp and psrp",
         std::env::var_os("EXOPS_PYTHON").map(PathBuf::from),
         "EXOPS_PYTHON is not set: use `cargo xtask test`",
     )

@@ -3,7 +3,7 @@
 use crate::answer::{self, ShellDescription, element_into, escape_into, shell_into};
 use crate::incoming::{schema, shell_selector};
 use crate::xml::Element;
-use crate::{Action, Fault, uri};
+use crate::{Action, CommandState, Fault, uri};
 
 /// What Enumerate or Pull asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,12 +58,10 @@ fn max_elements(element: Option<&Element>) -> Result<usize, Fault> {
 /// A command, as Enumerate describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandDescription {
-    /// The shell's id.
-    pub shell_id: String,
     /// The command's id.
     pub command_id: String,
-    /// A client is connected to it.
-    pub connected: bool,
+    /// Whether anything of it is left to fetch.
+    pub state: CommandState,
 }
 
 /// Answers to Enumerate and Pull of one request.
@@ -94,9 +92,10 @@ impl Part<'_> {
         self.envelope(commands.iter().map(|command| (command.command_id.as_str(), command)), |command, out| {
             out.push_str("<rsp:Command>");
             for (name, value) in [
-                ("rsp:ShellId", command.shell_id.as_str()),
-                ("rsp:CommandId", &command.command_id),
-                ("rsp:State", if command.connected { "Connected" } else { "Disconnected" }),
+                ("rsp:CommandId", command.command_id.as_str()),
+                // PowerShell's command is in its first fragments; Windows names the element all the same.
+                ("rsp:CommandLine", ""),
+                ("rsp:CommandState", command.state.name()),
             ] {
                 element_into(name, value, out);
             }

@@ -6,6 +6,9 @@ use crate::answer::{command_attribute, element_into, escape_into};
 use crate::incoming::BASE64;
 use crate::{Action, StreamData, format_duration, uri};
 
+/// Items in one part of a list: so many descriptions stay far below the number of elements that an answer may have.
+const PART: &str = "50";
+
 /// What every request of one shell says in its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header<'a> {
@@ -225,7 +228,9 @@ pub fn enumerate(header: &Header<'_>, commands_of: Option<&str>) -> String {
     let mut out = open(header, &Action::Enumerate, &[]);
     out.push_str("<n:Enumerate xmlns:n=\"");
     out.push_str(uri::ENUMERATION);
-    out.push_str("\"><w:OptimizeEnumeration/><w:MaxElements>32000</w:MaxElements>");
+    out.push_str("\"><w:OptimizeEnumeration/><w:MaxElements>");
+    out.push_str(PART);
+    out.push_str("</w:MaxElements>");
     if let Some(shell) = commands_of {
         out.push_str("<w:Filter Dialect=\"");
         out.push_str(uri::SELECTOR_FILTER);
@@ -234,6 +239,20 @@ pub fn enumerate(header: &Header<'_>, commands_of: Option<&str>) -> String {
         out.push_str("</w:Selector></w:SelectorSet></w:Filter>");
     }
     out.push_str("</n:Enumerate>");
+    close(out)
+}
+
+/// Pull: the next part of what Enumerate began to list, from the context of the part before. The header is that of the Enumerate.
+#[must_use]
+pub fn pull(header: &Header<'_>, context: &str) -> String {
+    let mut out = open(header, &Action::Pull, &[]);
+    out.push_str("<n:Pull xmlns:n=\"");
+    out.push_str(uri::ENUMERATION);
+    out.push_str("\"><n:EnumerationContext>");
+    escape_into(context, &mut out);
+    out.push_str("</n:EnumerationContext><n:MaxElements>");
+    out.push_str(PART);
+    out.push_str("</n:MaxElements></n:Pull>");
     close(out)
 }
 

@@ -54,8 +54,13 @@ pub enum ResponseBody {
     },
     /// To Connect: the shell's session data, empty for a command.
     Connected(Vec<u8>),
-    /// To Enumerate.
-    Enumerated(Vec<Enumerated>),
+    /// To Enumerate or Pull.
+    Enumerated {
+        /// Shells or commands of this part.
+        items: Vec<Enumerated>,
+        /// What [`request::pull`](crate::request::pull) gets the next part with; `None` in the last one.
+        context: Option<String>,
+    },
     /// Anything went wrong.
     Fault(Fault),
     /// To Identify.
@@ -69,7 +74,7 @@ pub enum ResponseBody {
     Done,
 }
 
-/// A shell or a command, as Enumerate describes it.
+/// A shell or a command, as Enumerate or Pull describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enumerated {
     /// The shell's id.
@@ -131,9 +136,13 @@ fn body(envelope: &Envelope<'_>) -> Result<ResponseBody, Fault> {
         let data = answer.child(uri::POWERSHELL, "connectResponseXml").map_or(Ok(Vec::new()), decode)?;
         return Ok(ResponseBody::Connected(data));
     }
-    if let Some(answer) = body.child(uri::ENUMERATION, "EnumerateResponse") {
-        let items = answer.child(uri::WSMAN, "Items").or_else(|| answer.child(uri::ENUMERATION, "Items"));
-        return Ok(ResponseBody::Enumerated(items.map(|items| enumerated(items).collect()).unwrap_or_default()));
+    let part = ["EnumerateResponse", "PullResponse"].into_iter().find_map(|name| body.child(uri::ENUMERATION, name));
+    if let Some(answer) = part {
+        let either = |name: &str| [uri::WSMAN, uri::ENUMERATION].into_iter().find_map(|space| answer.child(space, name));
+        let items = either("Items").map(|items| enumerated(items).collect()).unwrap_or_default();
+        // Some servers give an empty context with the last part, some repeat the one before.
+        let context = answer.child(uri::ENUMERATION, "EnumerationContext").map(text).filter(|context| !context.is_empty());
+        return Ok(ResponseBody::Enumerated { items, context: context.filter(|_| either("EndOfSequence").is_none()) });
     }
     let created = body.child(uri::TRANSFER, "ResourceCreated");
     let shell = body.child(uri::SHELL, "Shell");

@@ -34,11 +34,12 @@ pub const ANONYMOUS: &str = "http://schemas.xmlsoap.org/ws/2004/08/addressing/ro
 /// Prefix of the resource URIs of PowerShell session configurations.
 pub const CONFIGURATION_PREFIX: &str = "http://schemas.microsoft.com/powershell/";
 
-/// Signal: close the command and free it.
+/// Signal: close the command and free it. pypsrp and psrp write its last word with a capital.
 pub const SIGNAL_TERMINATE: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/signal/terminate";
 /// Signal: stop the pipeline. The spelling is PowerShell's.
 pub const SIGNAL_STOP: &str = "powershell/signal/crtl_c";
-/// The same as pypsrp spells it.
-pub const SIGNAL_STOP_PYPSRP: &str = "powershell/signal/ctrl_c";
+/// The same in every spelling that clients use: PowerShell's, pypsrp's, and that of a plain shell (MS-WSMV 2.2.4.38).
+pub const SIGNALS_STOP: [&str; 3] =
+    [SIGNAL_STOP, "powershell/signal/ctrl_c", "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/signal/ctrl_c"];
 /// Prefix of command states.
 pub const COMMAND_STATE_PREFIX: &str = "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/CommandState/";

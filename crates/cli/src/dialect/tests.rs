@@ -59,7 +59,7 @@ fn cmdlet_lines() {
         let read = read(line).unwrap().unwrap();
         assert_eq!((read.cmdlet.as_str(), read.words.join(" ").as_str()), (cmdlet, words), "{line}");
     }
-    assert_eq!(read("run x --transport rps").unwrap().unwrap().transport, Transport::Rps);
+    assert_eq!(read("run x --transport rps").unwrap().unwrap().transport, Some(Transport::Rps));
     assert_eq!(read("-v run -v x").unwrap().unwrap().global.verbose, 2);
     for other in ["lab up", "run", "run --help", "Get-Mailbox --help", "--version", "connect -AppId x", "Connect-ExchangeOnline", "-o json"]
     {

@@ -85,10 +85,10 @@ impl<W: Write> Output<W> {
             Format::List => list::object(value, first, &mut self.out),
             Format::Json => {
                 self.out.write_all(if first { b"[\n" } else { b",\n" })?;
-                serde_json::to_writer(&mut self.out, &json::to_plain(value)).map_err(io::Error::from)
+                serde_json::to_writer(&mut self.out, &json::plain(value)).map_err(io::Error::from)
             }
             Format::Jsonl => {
-                serde_json::to_writer(&mut self.out, &json::to_plain(value)).map_err(io::Error::from)?;
+                serde_json::to_writer(&mut self.out, &json::plain(value)).map_err(io::Error::from)?;
                 self.out.write_all(b"\n")
             }
         }

@@ -1,12 +1,12 @@
 //! The task that drives one session: requests out, answers in, records to their consumers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use exops_catalogue::is_read;
-use exops_psobject::Value;
-use exops_psrp::{HostCall, HostMethod, HostResponse, PipelineEnd, PipelineRequest};
+use exops_psobject::{ErrorCategory, ErrorRecord, InformationRecord, Value};
+use exops_psrp::{Command, HostCall, HostQuestion, MetadataRequest, PipelineEnd, PipelineRequest, RunspaceAnswer, RunspaceRequest, UserEvent};
 use exops_remoting::client::{ClientError, ClientEvent, ClientSession, RequestId};
 use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Host, Record, Step, StopToken};
 use futures_util::StreamExt as _;
@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::WAITING_RECORDS;
 use super::exchange::{Exchanged, Exchanger};
-use super::keys::{KEY_TIMEOUT, Keys};
+use super::keys::{Keys, Waiting};
 use super::outcome::{lost, session_fault, was_not_begun};
-use super::prompts::{ask, line, nobody};
+use super::prompts::{Meaning, ask, busy, meaning, nobody, unsealed, wants_secret};
 use crate::http::{CONNECTION_LOST, CONNECTION_REFUSED, Lost, NO_ROUTE, TIMEOUT};
 use crate::rest::LONGEST_WAIT;
 
@@ -45,6 +45,16 @@ pub(super) enum Order {
     Close(oneshot::Sender<()>),
     /// Leave the session at the far end, for that idle time-out.
     Leave(Option<Duration>, oneshot::Sender<Result<(), Fault>>),
+    /// Ask about the session's runspaces, or for more or fewer.
+    Runspaces(RunspaceRequest, oneshot::Sender<RunspaceAnswer>),
+}
+
+/// What a pipeline does.
+pub(super) enum Work {
+    /// Runs commands.
+    Run(PipelineRequest),
+    /// Lists the commands that there are.
+    Commands(MetadataRequest),
 }
 
 /// What the pipelines of a session that somebody else opened bring.
@@ -53,7 +63,7 @@ pub(super) type Found = Vec<(Uuid, mpsc::Receiver<Step>)>;
 /// A pipeline to run.
 pub(super) struct Started {
     pub cmdlet: String,
-    pub request: PipelineRequest,
+    pub work: Work,
     pub input: Vec<Value>,
     pub host: Option<Arc<dyn Host>>,
     pub stop: StopToken,
@@ -66,7 +76,7 @@ impl Started {
     fn adopted(steps: mpsc::Sender<Step>) -> Self {
         Self {
             cmdlet: String::new(),
-            request: PipelineRequest::default(),
+            work: Work::Run(PipelineRequest::default()),
             input: Vec::new(),
             host: None,
             stop: StopToken::new(),
@@ -81,12 +91,19 @@ impl Started {
     }
 
     fn holds_secret(&self) -> bool {
-        self.values().any(Value::has_secret)
+        self.commands().flat_map(|command| &command.arguments).filter_map(|a| a.value.as_ref()).chain(&self.input).any(Value::has_secret)
     }
 
-    fn values(&self) -> impl Iterator<Item = &Value> {
-        let arguments = self.request.commands.iter().flat_map(|command| &command.arguments);
-        arguments.filter_map(|argument| argument.value.as_ref()).chain(&self.input)
+    fn commands(&self) -> impl Iterator<Item = &Command> {
+        let request = if let Work::Run(request) = &self.work { Some(request) } else { None };
+        request.into_iter().flat_map(|request| request.commands.iter().chain(request.more_statements.iter().flatten()))
+    }
+
+    /// Every value that goes out with it.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
+        let request = if let Work::Run(request) = &mut self.work { Some(request) } else { None };
+        let commands = request.into_iter().flat_map(|r| r.commands.iter_mut().chain(r.more_statements.iter_mut().flatten()));
+        commands.flat_map(|command| &mut command.arguments).filter_map(|argument| argument.value.as_mut()).chain(&mut self.input)
     }
 }
 
@@ -107,7 +124,7 @@ enum Arrived {
     /// The pause after a request that did not go out is over.
     Unsent(RequestId),
     Stop(Uuid),
-    HostAnswer(Option<Uuid>, HostResponse),
+    HostAnswer(Option<Uuid>, HostCall, Result<Value, Box<ErrorRecord>>),
     /// The far end had its time to answer a public key.
     KeyTime,
 }
@@ -127,6 +144,18 @@ struct Driver {
     /// Who waits for the pipelines of a session that somebody else opened.
     finding: Option<oneshot::Sender<Result<Found, Fault>>>,
     keys: Keys,
+    /// How long the far end may take to answer a public key.
+    key_timeout: Duration,
+    /// Of whom a question waits for its answer.
+    asking: HashSet<Option<Uuid>>,
+    /// Pipelines whose output waits for the key, and that output.
+    held: HashMap<Uuid, Vec<ClientEvent>>,
+    /// Events that waited for something and go before those of the session.
+    released: VecDeque<ClientEvent>,
+    /// Who waits for answers about runspaces.
+    asked: HashMap<i64, oneshot::Sender<RunspaceAnswer>>,
+    /// The session's id.
+    shell: Uuid,
     /// The shell was opened once.
     opened: bool,
     /// Throttled requests in a row.
@@ -147,6 +176,8 @@ pub(super) async fn drive(
     session: ClientSession,
     mut orders: mpsc::UnboundedReceiver<Order>,
     finding: Option<oneshot::Sender<Result<Found, Fault>>>,
+    shell: Uuid,
+    key_timeout: Duration,
 ) -> Vec<Box<Started>> {
     // The pool is opened by the first pipeline, or connected to at once.
     let mut begun = finding.is_some();
@@ -161,6 +192,12 @@ pub(super) async fn drive(
         parting: Vec::new(),
         finding,
         keys: Keys::default(),
+        key_timeout,
+        asking: HashSet::new(),
+        held: HashMap::new(),
+        released: VecDeque::new(),
+        asked: HashMap::new(),
+        shell,
         opened: false,
         throttled: 0,
         reconnects: 0,
@@ -173,7 +210,7 @@ pub(super) async fn drive(
     let mut blocked: Option<(mpsc::Sender<Step>, Step)> = None;
     loop {
         while blocked.is_none() {
-            let Some(event) = driver.session.next_event() else { break };
+            let Some(event) = driver.released.pop_front().or_else(|| driver.session.next_event()) else { break };
             blocked = driver.event(event);
         }
         while begun && let Some((id, envelope)) = driver.session.poll_request() {
@@ -199,6 +236,11 @@ pub(super) async fn drive(
                     driver.session.close();
                 }
                 Some(Order::Leave(idle, done)) => driver.leave(idle, done),
+                Some(Order::Runspaces(request, answer)) => {
+                    begun = true;
+                    let call = driver.session.ask_runspaces(request);
+                    driver.asked.insert(call, answer);
+                }
                 // Nobody is left who could ask for anything.
                 None => open = false,
             },
@@ -251,17 +293,23 @@ impl Driver {
             match self.keys.seal(&mut started) {
                 Ok(true) => {}
                 // It waits for the session's key.
-                Ok(false) => return self.ask_key(started, tries),
+                Ok(false) => return self.await_key(Waiting::Pipeline(Box::new(started), tries)),
                 Err(fault) => return drop(started.steps.try_send(Step::Ended(Ended::Unreachable(fault)))),
             }
         }
-        let id = self.session.invoke(&started.request);
-        for value in &started.input {
-            self.session.input(id, value);
-        }
-        if !started.request.no_input {
-            self.session.end_input(id);
-        }
+        let id = match &started.work {
+            Work::Commands(request) => self.session.get_commands(request),
+            Work::Run(request) => {
+                let id = self.session.invoke(request);
+                for value in &started.input {
+                    self.session.input(id, value);
+                }
+                if !request.no_input {
+                    self.session.end_input(id);
+                }
+                id
+            }
+        };
         self.run(id, started, tries);
     }
 
@@ -279,25 +327,36 @@ impl Driver {
         self.running.insert(id, Running { started, told: false, tries, until });
     }
 
-    fn ask_key(&mut self, started: Started, tries: u32) {
-        match self.keys.request() {
-            Ok(None) => {}
-            Ok(Some(public_key)) => {
-                self.session.send_key(&public_key);
-                self.work.push(Box::pin(async {
-                    tokio::time::sleep(KEY_TIMEOUT).await;
-                    Arrived::KeyTime
-                }));
-            }
-            Err(fault) => return drop(started.steps.try_send(Step::Ended(Ended::Unreachable(fault)))),
-        }
-        self.keys.wait(started, tries);
+    /// Lets something wait for the session's key, which is exchanged where it was not yet.
+    fn await_key(&mut self, waiting: Waiting) {
+        self.keys.wait(waiting);
+        self.exchange_key();
     }
 
-    /// The exchange of keys is over: what waited for it begins, or is told why not.
+    fn exchange_key(&mut self) {
+        if let Some(public_key) = self.keys.request() {
+            self.session.send_key(&public_key);
+            let timeout = self.key_timeout;
+            self.work.push(Box::pin(async move {
+                tokio::time::sleep(timeout).await;
+                Arrived::KeyTime
+            }));
+        } else if self.keys.is_refused() {
+            self.key_arrived(None);
+        }
+    }
+
+    /// The exchange of keys is over: what waited for it goes on, or is told why not.
     fn key_arrived(&mut self, sealed: Option<&str>) {
-        for (started, tries) in self.keys.arrived(sealed) {
-            self.start(started, tries);
+        for waiting in self.keys.arrived(sealed) {
+            match waiting {
+                Waiting::Pipeline(started, tries) => self.start(*started, tries),
+                Waiting::Question(pipeline, call, question) => self.ask(pipeline, call, question),
+                Waiting::Output(pipeline) => {
+                    self.session.pause(pipeline, false);
+                    self.released.extend(self.held.remove(&pipeline).unwrap_or_default());
+                }
+            }
         }
     }
 
@@ -354,7 +413,7 @@ impl Driver {
                     self.session.stop(id);
                 }
             }
-            Arrived::HostAnswer(pipeline, response) => self.session.respond(pipeline, &response),
+            Arrived::HostAnswer(pipeline, call, result) => self.answered(pipeline, &call, result),
             Arrived::KeyTime => self.key_arrived(None),
         }
     }
@@ -403,13 +462,34 @@ impl Driver {
     }
 
     /// Hands an event on; answers what its consumer has no room for.
-    fn event(&mut self, event: ClientEvent) -> Option<(mpsc::Sender<Step>, Step)> {
+    fn event(&mut self, mut event: ClientEvent) -> Option<(mpsc::Sender<Step>, Step)> {
+        if let Some(held) = event.pipeline().and_then(|id| self.held.get_mut(&id)) {
+            held.push(event);
+            return None;
+        }
+        if let ClientEvent::Output { pipeline, value } = &mut event
+            && value.has_secret()
+        {
+            let pipeline = *pipeline;
+            if !self.keys.is_settled() {
+                self.session.pause(pipeline, true);
+                self.held.insert(pipeline, vec![event]);
+                self.await_key(Waiting::Output(pipeline));
+                return None;
+            }
+            if !self.keys.open_value(value) {
+                self.released.push_front(ClientEvent::Error { pipeline, record: Box::new(unopened()) });
+            }
+        }
         let (pipeline, record) = match event {
             ClientEvent::Opened => {
                 self.opened = true;
                 return None;
             }
-            ClientEvent::Closed => return None,
+            ClientEvent::Closed => {
+                self.key_arrived(None);
+                return None;
+            }
             ClientEvent::Redirected { location } => {
                 self.redirected(&location);
                 return None;
@@ -423,7 +503,20 @@ impl Driver {
                 return None;
             }
             ClientEvent::KeyRequested => {
-                self.key_requested();
+                self.exchange_key();
+                return None;
+            }
+            ClientEvent::Runspaces { call, answer } => {
+                if let Some(asked) = self.asked.remove(&call) {
+                    // Whoever asked may be gone.
+                    let _ = asked.send(answer);
+                }
+                return None;
+            }
+            ClientEvent::UserEvent(event) => {
+                let record = information(&event);
+                let events = self.running.keys().map(|id| ClientEvent::Information { pipeline: *id, record: Box::new(record.clone()) });
+                self.released.extend(events);
                 return None;
             }
             ClientEvent::Key(sealed) => {
@@ -453,6 +546,7 @@ impl Driver {
                 if let Some(finding) = self.finding.take() {
                     let _ = finding.send(Err(session_fault(&error, self.last_fault.clone())));
                 }
+                self.key_arrived(None);
                 return None;
             }
             ClientEvent::Output { pipeline, value } => (pipeline, Record::Output(value)),
@@ -466,7 +560,7 @@ impl Driver {
             ClientEvent::Debug { pipeline, text } => (pipeline, Record::Debug(text)),
             ClientEvent::Information { pipeline, record } => (pipeline, Record::Information(record)),
             ClientEvent::Progress { pipeline, record } => (pipeline, Record::Progress(record)),
-            ClientEvent::HostCall { pipeline, call } => (pipeline?, self.host_call(pipeline, &call)?),
+            ClientEvent::HostCall { pipeline, call } => (pipeline?, self.host_call(pipeline, call)?),
             ClientEvent::PipelineEnded { pipeline, end } => {
                 return self.end(pipeline, |_| match end {
                     PipelineEnd::Completed => Ended::Completed,
@@ -481,7 +575,7 @@ impl Driver {
                     return None;
                 }
                 return self.end(pipeline, |cmdlet| lost(cmdlet, &error, fault));
-            } // Of sessions that are disconnected or exchange keys, which this one is not.
+            }
         };
         let running = self.running.get_mut(&pipeline)?;
         running.told = true;
@@ -533,12 +627,6 @@ impl Driver {
         let _ = finding.send(Ok(found));
     }
 
-    fn key_requested(&mut self) {
-        if let Ok(Some(public_key)) = self.keys.request() {
-            self.session.send_key(&public_key);
-        }
-    }
-
     /// A read whose connection was cut before anything of it came is begun again.
     fn begin_again(&mut self, pipeline: Uuid, fault: Option<&Fault>) -> bool {
         let worth_it = |r: &Running| is_read(&r.started.cmdlet) && !r.told && r.tries < TRIES;
@@ -561,29 +649,79 @@ impl Driver {
         deliver(running.started.steps, Step::Ended(end))
     }
 
-    /// A line for the host is information; a question goes to the invocation's host, or is answered with "nobody".
-    fn host_call(&mut self, pipeline: Option<Uuid>, call: &HostCall) -> Option<Record> {
-        let text = |i: usize| call.parameters.get(i).map(Value::display).unwrap_or_default();
-        match call.method {
-            HostMethod::Write1 | HostMethod::WriteLine2 | HostMethod::WriteErrorLine => return Some(line(text(0))),
-            HostMethod::Write2 | HostMethod::WriteLine3 => return Some(line(text(2))),
-            _ if !call.expects_answer() => return None,
-            _ => {}
-        }
-        let (call_id, method) = (call.call_id, call.method);
-        let host = pipeline.and_then(|id| self.running.get(&id)).and_then(|r| r.started.host.clone());
-        let Some(host) = host else {
-            self.session
-                .respond(pipeline, &HostResponse { call_id, method, result: Err(Box::new(nobody("nobody can answer a prompt here"))) });
-            return None;
+    /// A line for the host is information; a question goes to the invocation's host, or is refused.
+    fn host_call(&mut self, pipeline: Option<Uuid>, call: HostCall) -> Option<Record> {
+        let (answer, record) = match meaning(&call, self.shell) {
+            Meaning::Ask(question) => {
+                self.ask(pipeline, call, question);
+                return None;
+            }
+            Meaning::Line(record) => (Ok(Value::Null), Some(record)),
+            Meaning::Answer(answer) => (answer, None),
+            Meaning::Refuse(error) => {
+                let text = format!("a prompt of the far end was refused: {error}");
+                (Err(Box::new(error.record())), Some(Record::Warning(text.into())))
+            }
         };
-        let parameters = call.parameters.clone();
-        self.work.push(Box::pin(async move {
-            let result = ask(host.as_ref(), method, &parameters).await;
-            Arrived::HostAnswer(pipeline, HostResponse { call_id, method, result })
-        }));
-        None
+        if call.expects_answer() {
+            self.session.respond(pipeline, &call.answer(answer));
+        }
+        record
     }
+
+    /// Puts a question to the host of whoever runs the pipeline; one of the session goes to any that there is. Who would have to
+    /// type a secret is asked when it can be sent.
+    fn ask(&mut self, pipeline: Option<Uuid>, call: HostCall, question: HostQuestion) {
+        let host = match pipeline {
+            Some(id) => self.running.get(&id).and_then(|r| r.started.host.clone()),
+            None => self.running.values().find_map(|r| r.started.host.clone()),
+        };
+        let refused = match &host {
+            _ if !call.expects_answer() => return,
+            None => Some(nobody("nobody can answer a prompt here")),
+            Some(_) if self.asking.contains(&pipeline) => Some(busy()),
+            Some(_) if wants_secret(&question) && self.keys.is_refused() => Some(unsealed()),
+            Some(_) => None,
+        };
+        if let Some(record) = refused {
+            return self.session.respond(pipeline, &call.answer(Err(Box::new(record))));
+        }
+        if wants_secret(&question) && !self.keys.is_settled() {
+            return self.await_key(Waiting::Question(pipeline, call, question));
+        }
+        if let Some(host) = host {
+            self.asking.insert(pipeline);
+            self.work.push(Box::pin(async move {
+                let result = ask(host.as_ref(), question).await;
+                Arrived::HostAnswer(pipeline, call, result)
+            }));
+        }
+    }
+
+    fn answered(&mut self, pipeline: Option<Uuid>, call: &HostCall, result: Result<Value, Box<ErrorRecord>>) {
+        self.asking.remove(&pipeline);
+        let sealed = result.and_then(|mut value| match value.has_secret().then(|| self.keys.seal_value(&mut value)) {
+            Some(Err(_)) => Err(Box::new(unsealed())),
+            _ => Ok(value),
+        });
+        self.session.respond(pipeline, &call.answer(sealed));
+    }
+}
+
+/// An event as a record: what was attached to it, or its name.
+fn information(event: &UserEvent) -> InformationRecord {
+    InformationRecord {
+        message: if event.data.is_null() { event.source.as_str().into() } else { event.data.clone() },
+        source: event.source.as_str().into(),
+        time: event.time,
+        tags: vec!["PSEvent".into()],
+    }
+}
+
+/// A SecureString in the output stays sealed.
+fn unopened() -> ErrorRecord {
+    let why = "a SecureString in the output cannot be opened: it does not belong to the session's key, or none was exchanged";
+    ErrorRecord::new("System.Management.Automation.Remoting.PSRemotingDataStructureException", why, ErrorCategory::SecurityError, "SecureStringSealed")
 }
 
 fn deliver(steps: mpsc::Sender<Step>, step: Step) -> Option<(mpsc::Sender<Step>, Step)> {

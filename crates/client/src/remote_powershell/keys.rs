@@ -1,15 +1,12 @@
-//! The key under which SecureStrings travel to one session: exchanged when the first one has to.
-
-use std::time::Duration;
+//! The key under which SecureStrings travel in one session: exchanged when the first one has to.
 
 use exops_auth::session_key::{ExchangeKey, SessionKey};
 use exops_psobject::{SecureString, Value};
+use exops_psrp::{HostCall, HostQuestion};
 use exops_runspace::{Ended, Fault, FaultKind, Step};
+use uuid::Uuid;
 
 use super::driver::Started;
-
-/// How long the far end may take to answer a public key.
-pub(super) const KEY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Where the exchange of keys is.
 #[derive(Default)]
@@ -21,26 +18,40 @@ enum State {
     Failed,
 }
 
-/// The key of one session and the pipelines that wait for it.
+/// What goes on when the exchange is over, whatever came of it.
+pub(super) enum Waiting {
+    /// A pipeline with secrets among its arguments, and its number of tries.
+    Pipeline(Box<Started>, u32),
+    /// A question whose answer is a secret: nobody is asked for one in vain.
+    Question(Option<Uuid>, HostCall, HostQuestion),
+    /// Output of a pipeline with secrets in it.
+    Output(Uuid),
+}
+
+/// The key of one session and what waits for it.
 #[derive(Default)]
 pub(super) struct Keys {
     state: State,
-    waiting: Vec<(Started, u32)>,
+    waiting: Vec<Waiting>,
 }
 
 impl Keys {
+    /// The exchange is over, with or without a key.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state, State::Known(_) | State::Failed)
+    }
+
+    /// There will be no key.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Failed)
+    }
+
     /// Seals every SecureString of a pipeline; `false` while there is no key.
     pub(super) fn seal(&self, started: &mut Started) -> Result<bool, Fault> {
-        match &self.state {
-            State::Known(_) => {}
-            State::Failed => return Err(failed()),
-            State::Unasked | State::Asked(_) => return Ok(false),
+        if !self.is_settled() {
+            return Ok(false);
         }
-        let commands = started.request.commands.iter_mut().chain(started.request.more_statements.iter_mut().flatten());
-        let arguments = commands.flat_map(|command| &mut command.arguments).filter_map(|argument| argument.value.as_mut());
-        for value in arguments.chain(&mut started.input) {
-            self.seal_value(value)?;
-        }
+        started.values_mut().try_for_each(|value| self.seal_value(value))?;
         Ok(true)
     }
 
@@ -54,44 +65,54 @@ impl Keys {
         value.replace_secrets(&seal).map_err(|_| failed())
     }
 
-    /// Lets a pipeline wait for the key.
-    pub(super) fn wait(&mut self, started: Started, tries: u32) {
-        self.waiting.push((started, tries));
+    /// Opens every SecureString of one value; `false` where one stays sealed.
+    pub(super) fn open_value(&self, value: &mut Value) -> bool {
+        let State::Known(key) = &self.state else { return false };
+        let open = |secret: &SecureString| match secret.ciphertext() {
+            Some(sealed) => key.decrypt(sealed).map(SecureString::clear),
+            None => Ok(secret.clone()),
+        };
+        value.replace_secrets(&open).is_ok()
+    }
+
+    /// Lets something wait for the key.
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        self.waiting.push(waiting);
     }
 
     /// The public key to send, where none was sent yet.
-    pub(super) fn request(&mut self) -> Result<Option<String>, Fault> {
+    pub(super) fn request(&mut self) -> Option<String> {
         if !matches!(self.state, State::Unasked) {
-            return Ok(None);
+            return None;
         }
-        let own = ExchangeKey::generate().map_err(|_| failed())?;
+        let Ok(own) = ExchangeKey::generate() else {
+            self.state = State::Failed;
+            return None;
+        };
         let public_key = own.public_key().to_owned();
         self.state = State::Asked(own);
-        Ok(Some(public_key))
+        Some(public_key)
     }
 
-    /// Takes the far end's answer, or that none came in time; gives the pipelines that can begin now. The others are told.
-    pub(super) fn arrived(&mut self, sealed: Option<&str>) -> Vec<(Started, u32)> {
-        let State::Asked(own) = &self.state else { return Vec::new() };
-        self.state = sealed.and_then(|sealed| own.open(sealed).ok()).map_or(State::Failed, State::Known);
-        let waiting = std::mem::take(&mut self.waiting);
-        if matches!(self.state, State::Known(_)) {
-            return waiting;
+    /// Takes the far end's answer, or that none came in time; gives what waited.
+    pub(super) fn arrived(&mut self, sealed: Option<&str>) -> Vec<Waiting> {
+        if let State::Asked(own) = &self.state {
+            self.state = sealed.and_then(|sealed| own.open(sealed).ok()).map_or(State::Failed, State::Known);
         }
-        self.waiting = waiting;
-        self.abandon();
-        Vec::new()
+        if self.is_settled() { std::mem::take(&mut self.waiting) } else { Vec::new() }
     }
 
-    /// Pipelines wait.
+    /// Something waits.
     pub(super) fn is_waited_for(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Tells those that wait that there will be no key.
+    /// Tells pipelines that wait that there will be no key.
     pub(super) fn abandon(&mut self) {
-        for (started, _) in self.waiting.drain(..) {
-            let _ = started.steps.try_send(Step::Ended(Ended::Unreachable(failed())));
+        for waiting in self.waiting.drain(..) {
+            if let Waiting::Pipeline(started, _) = waiting {
+                let _ = started.steps.try_send(Step::Ended(Ended::Unreachable(failed())));
+            }
         }
     }
 }

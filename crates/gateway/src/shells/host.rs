@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use exops_psobject::Value;
+use exops_psrp::{FieldDescription, HostMethod, credential_call, prompt_call};
 use exops_remoting::server::ServerSession;
-use exops_runspace::{BoxFuture, Choice, Host, HostError, StopToken};
+use exops_runspace::{BoxFuture, Choice, Field, Host, HostError, Question, StopToken};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{Shell, Shells};
 use crate::session::RUN_LIMIT;
+
+const CREDENTIAL: &str = "System.Management.Automation.PSCredential";
 
 /// The host of the client that runs a pipeline, asked over host calls.
 pub(super) struct ClientHost {
@@ -22,7 +25,7 @@ pub(super) struct ClientHost {
 impl ClientHost {
     /// Makes a call and waits for what the client answers, until the pipeline is stopped (also by the end of its
     /// shell) or a cmdlet's longest time is over.
-    async fn ask(&self, call: impl FnOnce(&mut ServerSession) -> Option<i64>) -> Result<Value, HostError> {
+    async fn call(&self, call: impl FnOnce(&mut ServerSession) -> Option<i64>) -> Result<Value, HostError> {
         let (key, answer) = {
             let mut state = self.shell.lock();
             let key = (self.pipeline, call(&mut state.session).ok_or(HostError::NotInteractive)?);
@@ -33,14 +36,10 @@ impl ClientHost {
         };
         let answer = tokio::select! {
             answer = tokio::time::timeout(RUN_LIMIT, answer) => answer,
-            () = self.stop.stopped() => Ok(Ok(None)),
+            () = self.stop.stopped() => Ok(Ok(Err(HostError::Cancelled))),
         };
         self.shell.lock().prompts.remove(&key);
-        match answer {
-            Ok(Ok(Some(value))) => Ok(value),
-            Ok(Ok(None)) if !self.stop.is_stopped() => Err(HostError::NotInteractive),
-            _ => Err(HostError::Cancelled),
-        }
+        answer.ok().and_then(Result::ok).unwrap_or(Err(HostError::Cancelled))
     }
 }
 
@@ -54,8 +53,8 @@ impl Host for ClientHost {
     ) -> BoxFuture<'a, Result<usize, HostError>> {
         Box::pin(async move {
             let pairs: Vec<(&str, &str)> = choices.iter().map(|c| (c.label.as_str(), c.help.as_str())).collect();
-            let default = i32::try_from(default).unwrap_or_default();
-            let answer = self.ask(|session| session.prompt_for_choice(self.pipeline, caption, message, &pairs, default)).await?;
+            let default = i32::try_from(default).unwrap_or(-1);
+            let answer = self.call(|session| session.prompt_for_choice(self.pipeline, caption, message, &pairs, default)).await?;
             let chosen = answer.as_i64().and_then(|index| usize::try_from(index).ok()).filter(|index| *index < choices.len());
             chosen.ok_or(HostError::Cancelled)
         })
@@ -63,8 +62,61 @@ impl Host for ClientHost {
 
     fn read_line(&self) -> BoxFuture<'_, Result<String, HostError>> {
         Box::pin(async move {
-            let answer = self.ask(|session| session.read_line(self.pipeline)).await?;
+            let answer = self.call(|session| session.read_line(self.pipeline)).await?;
             answer.as_str().map(str::to_owned).ok_or(HostError::Cancelled)
         })
+    }
+
+    fn ask<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<Value, HostError>> {
+        let ((method, parameters), holds_secret) = match question {
+            Question::Secret => ((HostMethod::ReadLineAsSecureString, Vec::new()), true),
+            Question::Credential { caption, message, user, target } => (credential_call(caption, message, user, target), true),
+            Question::Fields { caption, message, fields } => {
+                let described: Vec<FieldDescription> = fields.iter().map(described).collect();
+                (prompt_call(caption, message, &described), fields.iter().any(|field| field.is_secret || field.type_name == CREDENTIAL))
+            }
+        };
+        Box::pin(async move {
+            if holds_secret {
+                // Not every client exchanges keys by itself. One that did not until now is asked all the same: it may yet.
+                self.shells.share_key(&self.shell, &self.stop).await;
+            }
+            let answer = self.call(|session| session.call_host(self.pipeline, method, parameters)).await?;
+            if answers(question, &answer) { Ok(answer) } else { Err(HostError::Cancelled) }
+        })
+    }
+}
+
+fn described(field: &Field) -> FieldDescription {
+    let kind = match field.type_name.as_str() {
+        _ if field.is_secret => "System.Security.SecureString",
+        "" => "System.String",
+        other => other,
+    };
+    FieldDescription {
+        name: field.name.clone(),
+        label: field.label.clone(),
+        help: field.help.clone(),
+        type_name: kind.to_owned(),
+        is_mandatory: field.default.is_none(),
+        default: field.default.clone(),
+    }
+}
+
+/// Whether an answer has what the question asked for.
+fn answers(question: &Question, answer: &Value) -> bool {
+    let is_secret = |value: Option<&Value>| matches!(value, Some(Value::SecureString(_)));
+    let object = answer.as_object();
+    match question {
+        Question::Secret => is_secret(Some(answer)),
+        Question::Credential { .. } => object.is_some_and(|object| {
+            is_secret(object.property("Password")) && object.property("UserName").is_some_and(|user| user.as_str().is_some())
+        }),
+        Question::Fields { fields, .. } => object.and_then(|object| object.dictionary()).is_some_and(|entries| {
+            fields.iter().all(|field| {
+                let found = entries.iter().find(|(name, _)| name.as_str() == Some(&field.name)).map(|(_, value)| value);
+                if field.is_secret { is_secret(found) } else { found.is_some() }
+            })
+        }),
     }
 }

@@ -81,9 +81,18 @@ fn is_special(b: u8) -> bool {
 /// Place of the first special byte, from `at` on.
 fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
     let rest = bytes.get(at..)?;
-    let (blocks, _) = rest.as_chunks::<BLOCK>();
-    let plain = |block: &&[u8; BLOCK]| block.iter().fold(0, |found, b| found | u8::from(is_special(*b))) == 0;
-    at += blocks.iter().take_while(plain).count() * BLOCK;
+    let (blocks, end) = rest.as_chunks::<BLOCK>();
+    let plain = |block: &[u8; BLOCK]| block.iter().fold(0, |found, b| found | u8::from(is_special(*b))) == 0;
+    let count = blocks.iter().take_while(|block| plain(block)).count();
+    if count == blocks.len() {
+        // Names and most values are shorter than a block.
+        let mut block = [b' '; BLOCK];
+        block.iter_mut().zip(end).for_each(|(place, b)| *place = *b);
+        if plain(&block) {
+            return None;
+        }
+    }
+    at += count * BLOCK;
     Some(at + bytes.get(at..)?.iter().position(|b| is_special(*b))?)
 }
 

@@ -3,8 +3,9 @@
 //!
 //! Reading never makes anything of a type name but text. References are resolved to shared objects, and what a
 //! document would be without them is counted against the limits too, so that a short text cannot stand for a huge
-//! object. A reference to what comes later is an error; one to an enclosing object, which PowerShell writes of drives and
-//! their provider, becomes that object's string form, so that no value has a cycle.
+//! object. A reference to what comes later is an error, and so is an object that is its own member. A reference to an object
+//! further out, which PowerShell writes of drives and their provider and of an exception and its record, becomes that object's
+//! string form, so that no value has a cycle.
 //!
 //! Text is any UTF-16 in .NET and Unicode here. Half of a surrogate pair that stands alone (an `_xD83D_` without its other
 //! half) is kept as the private-use character U+100000 plus the half, and is written as that half again.
@@ -77,6 +78,14 @@ pub enum ClixmlError {
     /// References would make the document larger than the limits allow.
     #[error("CLIXML is refused: its references stand for more than the limits allow, before byte {0}")]
     Expansion(usize),
+    /// An object that is its own member.
+    #[error("CLIXML is refused: object {id} is a member of itself, before byte {position}")]
+    SelfReference {
+        /// Its `RefId`.
+        id: u64,
+        /// Byte offset just after it.
+        position: usize,
+    },
     /// More than one value, or something after the end.
     #[error("CLIXML is refused: more than one value where one is expected, before byte {0}")]
     Several(usize),

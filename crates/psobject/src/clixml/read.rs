@@ -300,10 +300,16 @@ impl<'a, 'd> Document<'a, 'd> {
         self.xml.position() + self.referred.1
     }
 
-    /// A shared object; one that encloses the reference is its string form, as PowerShell shows it below its depth:
-    /// values here have no cycles.
+    /// A shared object. One that encloses the reference further out is its string form, as PowerShell shows it below its depth:
+    /// values here have no cycles, and PowerShell's own error records have one. An object that is its own member is refused
+    /// (case C-03).
     fn reference(&mut self) -> Result<Value, ClixmlError> {
         let id = self.ref_id()?;
+        if let (Some(id), Some((Some(own), _))) = (id, self.open.last())
+            && id == *own
+        {
+            return Err(ClixmlError::SelfReference { id, position: self.xml.position() });
+        }
         if let Some((_, text)) = self.open.iter().rev().find(|(open, _)| open.is_some() && *open == id) {
             let text = Value::String(text.clone().unwrap_or_default());
             self.xml.skip()?;

@@ -12,8 +12,8 @@ use crate::{Base, ListKind, MemberSet, Properties, PsObject, TypeNames, Value};
 const MAX_LEVELS: usize = 51;
 /// How a document begins.
 const BEGINNING: &str = "<Objs Version=\"1.1.0.1\" xmlns=\"http://schemas.microsoft.com/powershell/2004/04\">";
-/// Type-name chains that are looked for by address before by content.
-const RECENT_CHAINS: usize = 16;
+/// Type-name chains that are looked for one by one, first by address; hashing every name of a chain costs more.
+const FIRST_CHAINS: usize = 64;
 
 /// Writes one rootless value as a PSRP message carries it, in one line, without namespace, ids counted from 0.
 #[must_use]
@@ -85,8 +85,9 @@ struct Writer<'o> {
     next_object: u32,
     /// Ids of objects that something else holds too: only those can come again.
     objects: HashMap<*const PsObject, u32>,
-    recent: Vec<(TypeNames, u32)>,
-    types: HashMap<TypeNames, u32>,
+    chains: Vec<(TypeNames, u32)>,
+    /// Those that came behind the first ones.
+    further_chains: HashMap<TypeNames, u32>,
     next_types: u32,
     /// What was declared inside the containers that are open now.
     scope: Vec<Declared>,
@@ -106,8 +107,8 @@ impl<'o> Writer<'o> {
             levels: MAX_LEVELS,
             next_object: 0,
             objects: HashMap::new(),
-            recent: Vec::new(),
-            types: HashMap::new(),
+            chains: Vec::new(),
+            further_chains: HashMap::new(),
             next_types: 0,
             scope: Vec::new(),
         }
@@ -254,12 +255,12 @@ impl<'o> Writer<'o> {
     /// Ids that are given inside a container are not referred to from outside it. The protocol allows it, but pypsrp
     /// leaves the containers of an object unread, and then fails on an id that it never saw.
     fn container(&mut self, write: impl FnOnce(&mut Self)) {
-        let (outside, recent) = (self.scope.len(), self.recent.len());
+        let (outside, chains) = (self.scope.len(), self.chains.len());
         write(self);
-        self.recent.truncate(recent);
+        self.chains.truncate(chains);
         for declared in self.scope.drain(outside..) {
             match declared {
-                Declared::Types(names) => drop(self.types.remove(&names)),
+                Declared::Types(names) => drop(self.further_chains.remove(&names)),
                 Declared::Object(object) => drop(self.objects.remove(&object)),
             }
         }
@@ -299,20 +300,19 @@ impl<'o> Writer<'o> {
         if names.is_empty() {
             return;
         }
-        let known = match self.recent.iter().find(|(known, _)| Arc::ptr_eq(known, names)) {
-            Some((_, id)) => Some(*id),
-            None => self.types.get(names).copied(),
-        };
-        if let Some(id) = known {
+        let same = self.chains.iter().find(|(known, _)| Arc::ptr_eq(known, names));
+        let known = same.or_else(|| self.chains.iter().find(|(known, _)| known == names)).map(|(_, id)| *id);
+        if let Some(id) = known.or_else(|| self.further_chains.get(names).copied()) {
             let _ = write!(self.out, "<TNRef RefId=\"{id}\"/>");
             return;
         }
         let id = self.next_types;
         self.next_types += 1;
-        self.types.insert(names.clone(), id);
-        self.scope.push(Declared::Types(names.clone()));
-        if self.recent.len() < RECENT_CHAINS {
-            self.recent.push((names.clone(), id));
+        if self.chains.len() < FIRST_CHAINS {
+            self.chains.push((names.clone(), id));
+        } else {
+            self.further_chains.insert(names.clone(), id);
+            self.scope.push(Declared::Types(names.clone()));
         }
         let _ = write!(self.out, "<TN RefId=\"{id}\">");
         for name in names.iter() {

@@ -53,7 +53,7 @@ impl ClientSession {
             _ => Err(ClientError::Http {
                 operation,
                 status,
-                excerpt: String::from_utf8_lossy(body.get(..body.len().min(EXCERPT)).unwrap_or_default()).into_owned(),
+                excerpt: excerpt(body),
             }),
         }
     }
@@ -121,7 +121,11 @@ impl ClientSession {
                 Ok(()) => self.connected(),
                 Err(error) => self.fail(kind, ClientError::Protocol { operation, reason: error.to_string() }),
             },
-            (Kind::Commands, ResponseBody::Enumerated(commands)) => self.commands(&commands),
+            (Kind::Commands, ResponseBody::Enumerated { items, context }) => match self.listed.take(items, context) {
+                Ok(true) => self.asks_commands = true,
+                Ok(false) => self.commands(),
+                Err(reason) => self.fail(kind, ClientError::Protocol { operation, reason }),
+            },
             (Kind::ConnectCommand(_), ResponseBody::Connected(_)) => self.started(kind),
             (Kind::Disconnect, _) => self.disconnected(),
             (Kind::Reconnect, _) => self.reconnected(),
@@ -207,6 +211,8 @@ impl ClientSession {
                 },
                 ClientPoolEvent::KeyRequested => ClientEvent::KeyRequested,
                 ClientPoolEvent::Key(key) => ClientEvent::Key(key),
+                ClientPoolEvent::Runspaces(call, answer) => ClientEvent::Runspaces { call, answer },
+                ClientPoolEvent::UserEvent(event) => ClientEvent::UserEvent(event),
                 ClientPoolEvent::PipelineEnded(pipeline, end) => {
                     if let Some(state) = self.pipeline(pipeline) {
                         state.ended = true;
@@ -248,7 +254,7 @@ impl ClientSession {
             // Nothing happened in time: ask again.
             Kind::PoolReceive | Kind::Receive(_) if fault.code == Fault::TIMED_OUT => {}
             // A server that cannot list commands has none that could be found.
-            Kind::Commands if fault.code == Fault::ACTION_NOT_SUPPORTED => self.commands(&[]),
+            Kind::Commands if fault.code == Fault::ACTION_NOT_SUPPORTED => self.commands(),
             Kind::Create | Kind::Connect if fault.location().is_some_and(|location| self.moved(kind, location)) => {}
             _ => self.fail(kind, ClientError::Fault { operation: kind.operation(), fault }),
         }
@@ -314,6 +320,11 @@ impl ClientSession {
         self.phase = Phase::Ended;
         self.events.push_back(ClientEvent::Closed);
     }
+}
+
+/// Beginning of a body that is no SOAP.
+pub(super) fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(body.get(..body.len().min(EXCERPT)).unwrap_or_default()).into_owned()
 }
 
 /// The shell is disconnected, by this client or behind its back.

@@ -16,6 +16,7 @@ pub enum Operation {
     SendPipeline,
     StopPipeline,
     Close,
+    List,
 }
 
 impl std::fmt::Display for Operation {
@@ -32,6 +33,7 @@ impl std::fmt::Display for Operation {
             Self::SendPipeline => "sending input to a remote command",
             Self::StopPipeline => "stopping a remote command",
             Self::Close => "closing the remote PowerShell session",
+            Self::List => "listing remote PowerShell sessions",
         })
     }
 }

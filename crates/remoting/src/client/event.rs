@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use exops_psobject::{ErrorRecord, InformationRecord, ProgressRecord, Value};
-use exops_psrp::{HostCall, PipelineEnd};
+use exops_psrp::{HostCall, PipelineEnd, RunspaceAnswer, UserEvent};
 use exops_wsman::Fault;
 use uuid::Uuid;
 
@@ -88,6 +88,15 @@ pub enum ClientEvent {
     KeyRequested,
     /// The session's key under the client's, as base64 of the blob that MS-PSRP 2.2.5.2 describes.
     Key(String),
+    /// The answer to [`ClientSession::ask_runspaces`](super::ClientSession::ask_runspaces).
+    Runspaces {
+        /// The id that it gave.
+        call: i64,
+        /// What the server says.
+        answer: RunspaceAnswer,
+    },
+    /// Something happened that somebody subscribed to in the far runspace.
+    UserEvent(Box<UserEvent>),
     /// The service is elsewhere: [`ClientSession::follow`](super::ClientSession::follow) or
     /// [`ClientSession::stay`](super::ClientSession::stay).
     Redirected {
@@ -115,4 +124,23 @@ pub enum ClientEvent {
     Broken(ClientError),
     /// The session is closed; nothing follows.
     Closed,
+}
+
+impl ClientEvent {
+    /// The pipeline that it is about.
+    #[must_use]
+    pub fn pipeline(&self) -> Option<Uuid> {
+        match self {
+            Self::Output { pipeline, .. }
+            | Self::Error { pipeline, .. }
+            | Self::Verbose { pipeline, .. }
+            | Self::Debug { pipeline, .. }
+            | Self::Information { pipeline, .. }
+            | Self::Progress { pipeline, .. }
+            | Self::PipelineEnded { pipeline, .. }
+            | Self::PipelineLost { pipeline, .. } => Some(*pipeline),
+            Self::Warning { pipeline, .. } | Self::HostCall { pipeline, .. } => *pipeline,
+            _ => None,
+        }
+    }
 }

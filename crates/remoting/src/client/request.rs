@@ -123,7 +123,7 @@ impl ClientSession {
         if self.pool.has_output(Channel::Pipeline(id)) && !self.is_outstanding(Kind::Send(id)) {
             return Some(Kind::Send(id));
         }
-        (may_receive && !self.is_outstanding(Kind::Receive(id))).then_some(Kind::Receive(id))
+        (may_receive && !pipeline.paused && !self.is_outstanding(Kind::Receive(id))).then_some(Kind::Receive(id))
     }
 
     fn build(&mut self, kind: Kind, message_id: &str) -> Option<String> {
@@ -162,7 +162,10 @@ impl ClientSession {
                 request::create(&header, &shell, &self.opening)
             }
             Kind::Connect => request::connect(&header, &self.opening),
-            Kind::Commands => request::enumerate(&header, Some(&self.shell_id)),
+            Kind::Commands => match &self.listed.context {
+                Some(context) => request::pull(&header, context),
+                None => request::enumerate(&header, Some(&self.shell_id)),
+            },
             Kind::ConnectCommand(id) => request::connect_command(&header, &command_text(id)),
             Kind::Disconnect => request::disconnect(&header, self.disconnect_idle),
             Kind::Reconnect => request::reconnect(&header),

@@ -1,7 +1,6 @@
 //! A session that outlives its client, or whose service moved.
 
 use exops_psrp::ClientPool;
-use exops_wsman::Enumerated;
 use uuid::Uuid;
 
 use super::{ClientConfig, ClientError, ClientEvent, ClientSession, Kind, Outstanding, Phase, Pipeline};
@@ -71,7 +70,8 @@ impl ClientSession {
     }
 
     /// The pipelines of a session that somebody else opened.
-    pub(super) fn commands(&mut self, found: &[Enumerated]) {
+    pub(super) fn commands(&mut self) {
+        let found = std::mem::take(&mut self.listed).items;
         let ids: Vec<Uuid> = found.iter().filter_map(|c| c.command_id.as_deref()).filter_map(|id| Uuid::parse_str(id).ok()).collect();
         for id in &ids {
             if self.order.contains_key(id) {

@@ -74,8 +74,8 @@ pub(super) fn protocol_fault(error: &ProtocolError) -> Fault {
         ProtocolError::TooMuch { .. } => Fault::QUOTA_LIMIT,
         ProtocolError::TooManyPipelines { limit } => {
             let text = format!(
-                "The WS-Management service cannot process the request. The maximum number of {limit} concurrent commands per shell has \
-                 been exceeded. Retry the request later or raise the quota for concurrent commands per shell."
+                "The WS-Management service cannot process the request. The maximum number of concurrent commands per shell has been \
+                 exceeded, which is {limit} here. Retry the request later or raise the quota for concurrent commands per shell."
             );
             return Fault::new(Fault::QUOTA_COMMANDS, text);
         }

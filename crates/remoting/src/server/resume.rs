@@ -1,6 +1,6 @@
 //! Disconnect, Reconnect and Connect: a shell outlives its client.
 
-use exops_wsman::{Action, BufferMode, CommandDescription, Fault, Request};
+use exops_wsman::{Action, BufferMode, CommandDescription, CommandState, Fault, Request};
 
 use exops_psrp::Channel;
 
@@ -112,11 +112,10 @@ impl ServerSession {
         self.pool.request_key();
     }
 
-    pub(super) fn commands(&self, now_ms: u64) -> Vec<CommandDescription> {
+    pub(super) fn commands(&self) -> Vec<CommandDescription> {
         let describe = |id: uuid::Uuid| CommandDescription {
-            shell_id: self.shell_id.clone(),
             command_id: id.to_string().to_uppercase(),
-            connected: !self.disconnected && !self.is_lost(now_ms),
+            state: if self.pool.is_drained(id) { CommandState::Done } else { CommandState::Running },
         };
         let mut commands: Vec<_> = self.pool.pipelines().map(describe).collect();
         commands.sort_by(|a, b| a.command_id.cmp(&b.command_id));

@@ -65,8 +65,8 @@ pub fn shells_answer<'a>(
 
 /// The HTTP answer to Enumerate or Pull of a shell's commands.
 #[must_use]
-pub fn commands_answer(request: &Request, session: &ServerSession, message_id: Uuid, now_ms: u64) -> HttpAnswer {
-    listed(request, message_id, |part| part.commands(&session.commands(now_ms)))
+pub fn commands_answer(request: &Request, session: &ServerSession, message_id: Uuid) -> HttpAnswer {
+    listed(request, message_id, |part| part.commands(&session.commands()))
 }
 
 fn listed(request: &Request, message_id: Uuid, write: impl FnOnce(&Part<'_>) -> String) -> HttpAnswer {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use exops_psobject::canonical::canonical;
-use exops_psobject::json::{JsonError, from_rest, to_plain, to_rest};
+use exops_psobject::json::{JsonError, from_rest, plain, rest as written_rest, to_plain, to_rest};
 use exops_psobject::{Base, DateTime, DateTimeKind, Properties, PsObject, TimeSpan, Value, clixml};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -245,5 +245,8 @@ proptest! {
         let parsed: Json = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(canonical(&from_rest(&parsed).unwrap()).to_string(), canonical(&value).to_string(), "{}", text);
         prop_assert_eq!(to_plain(&value).to_string(), without_annotations(&rest).to_string());
+        // Written at once it is the same, also where names stand twice.
+        prop_assert_eq!(serde_json::to_string(&plain(&value)).unwrap(), to_plain(&value).to_string());
+        prop_assert_eq!(serde_json::to_string(&written_rest(&value)).unwrap(), text);
     }
 }

@@ -3,150 +3,15 @@
 
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use exops_psobject::{ErrorCategory, Value};
-use exops_psrp::{Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, HostInfo, HostMethod, MessageType, PipelineRequest};
+use exops_psrp::{Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, HostInfo, HostMethod, PipelineRequest};
 use exops_remoting::client::{ClientConfig, ClientEvent, ClientSession};
 use exops_remoting::server::{Handled, Output, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Target, target};
 use exops_testkit::samples;
 use exops_wsman::{Action, Fault, Limits, Request, RequestBody, ResponseBody, parse_request, parse_response};
 use uuid::Uuid;
 
-const TYPES: [(&str, MessageType); 24] = [
-    ("SESSION_CAPABILITY", MessageType::SessionCapability),
-    ("INIT_RUNSPACEPOOL", MessageType::InitRunspacePool),
-    ("PUBLIC_KEY", MessageType::PublicKey),
-    ("ENCRYPTED_SESSION_KEY", MessageType::EncryptedSessionKey),
-    ("RUNSPACEPOOL_STATE", MessageType::RunspacePoolState),
-    ("CREATE_PIPELINE", MessageType::CreatePipeline),
-    ("APPLICATION_PRIVATE_DATA", MessageType::ApplicationPrivateData),
-    ("GET_COMMAND_METADATA", MessageType::GetCommandMetadata),
-    ("RUNSPACEPOOL_HOST_CALL", MessageType::RunspacePoolHostCall),
-    ("RUNSPACEPOOL_HOST_RESPONSE", MessageType::RunspacePoolHostResponse),
-    ("RUNSPACE_AVAILABILITY", MessageType::RunspaceAvailability),
-    ("PIPELINE_INPUT", MessageType::PipelineInput),
-    ("END_OF_PIPELINE_INPUT", MessageType::EndOfPipelineInput),
-    ("PIPELINE_OUTPUT", MessageType::PipelineOutput),
-    ("ERROR_RECORD", MessageType::ErrorRecord),
-    ("PIPELINE_STATE", MessageType::PipelineState),
-    ("DEBUG_RECORD", MessageType::DebugRecord),
-    ("VERBOSE_RECORD", MessageType::VerboseRecord),
-    ("WARNING_RECORD", MessageType::WarningRecord),
-    ("PROGRESS_RECORD", MessageType::ProgressRecord),
-    ("INFORMATION_RECORD", MessageType::InformationRecord),
-    ("PIPELINE_HOST_CALL", MessageType::PipelineHostCall),
-    ("PIPELINE_HOST_RESPONSE", MessageType::PipelineHostResponse),
-    ("GET_AVAILABLE_RUNSPACES", MessageType::GetAvailableRunspaces),
-];
-
-/// One decoded message of a sample as the bytes of its fragment, with its pipeline.
-fn message(text: &str) -> (Uuid, MessageType, Vec<u8>) {
-    let (head, xml) = text.split_once('\n').unwrap();
-    let fields: Vec<&str> = head.split(' ').collect();
-    let [object, destination, name, pool, pipeline, bom] = fields.as_slice() else { panic!("{head}") };
-    let kind = TYPES.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("{name}")).1;
-    let pipeline = Uuid::parse_str(pipeline).unwrap();
-    let mut bytes = destination.parse::<u32>().unwrap().to_le_bytes().to_vec();
-    bytes.extend(kind.number().to_le_bytes());
-    bytes.extend(Uuid::parse_str(pool).unwrap_or_default().to_bytes_le());
-    bytes.extend(pipeline.to_bytes_le());
-    bytes.extend(if *bom == "1" { "\u{FEFF}" } else { "" }.as_bytes());
-    bytes.extend(xml.as_bytes());
-    let mut fragment = object.parse::<u64>().unwrap().to_be_bytes().to_vec();
-    fragment.extend(0u64.to_be_bytes());
-    fragment.push(3);
-    fragment.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
-    fragment.extend(bytes);
-    (pipeline, kind, fragment)
-}
-
-/// Puts base64 where a sample shows decoded messages.
-fn encode(text: &str) -> String {
-    let mut out = String::new();
-    let mut pending = Vec::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{{") {
-        if !before.trim().is_empty() {
-            out.push_str(&STANDARD.encode(std::mem::take(&mut pending)));
-            out.push_str(before.trim());
-        }
-        let (inside, after) = after.split_once("}}\n").unwrap_or((after.trim_end().trim_end_matches("}}"), ""));
-        pending.extend(message(inside).2);
-        rest = after;
-    }
-    out.push_str(&STANDARD.encode(pending));
-    out.push_str(rest.trim());
-    out
-}
-
-struct Block {
-    request: bool,
-    line: String,
-    body: String,
-}
-
-impl Block {
-    fn field(&self, name: &str) -> Option<&str> {
-        let (_, rest) = self.line.split_once(&format!(" {name}="))?;
-        Some(if name == "options" { rest } else { rest.split(' ').next().unwrap_or_default() })
-    }
-
-    /// The whole envelope of a request that stands with its body only, as the samples' description gives it.
-    fn envelope(&self) -> String {
-        if self.body.starts_with("<s:Envelope") || self.body.starts_with("<?xml") {
-            return self.body.clone();
-        }
-        let name = self.line.split(' ').nth(1).unwrap();
-        let space = if matches!(name, "Create" | "Delete") {
-            "http://schemas.xmlsoap.org/ws/2004/09/transfer/"
-        } else {
-            "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/"
-        };
-        let selector = self.field("shell").map(|s| format!("<w:SelectorSet><w:Selector Name=\"ShellId\">{s}</w:Selector></w:SelectorSet>"));
-        format!(
-            "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\" xmlns:a=\"http://schemas.xmlsoap.org/ws/2004/08/addressing\" \
-             xmlns:n=\"http://schemas.xmlsoap.org/ws/2004/09/enumeration\" xmlns:w=\"http://schemas.dmtf.org/wbem/wsman/1/wsman.xsd\" \
-             xmlns:xsi=\"http://www.w3.org/2001/XMLSchema\" xmlns:h=\"http://schemas.microsoft.com/wbem/wsman/1/windows/shell\" \
-             xmlns:p=\"http://schemas.microsoft.com/wbem/wsman/1/wsman.xsd\" ><s:Header><a:To>HTTPS://localhost:5986/</a:To>\
-             <w:ResourceURI s:mustUnderstand=\"true\">http://schemas.microsoft.com/powershell/Microsoft.Exchange</w:ResourceURI>\
-             <a:ReplyTo><a:Address s:mustUnderstand=\"true\">http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous</a:Address></a:ReplyTo>\
-             <a:Action>{space}{name}</a:Action><w:MaxEnvelopeSize s:mustUnderstand=\"true\">512000</w:MaxEnvelopeSize>\
-             <a:MessageID>{}</a:MessageID><w:OperationTimeout>PT3M</w:OperationTimeout>\
-             <w:Locale xml:lang=\"en-us\" s:mustUnderstand=\"false\"/><p:DataLocale xml:lang=\"en-us\" s:mustUnderstand=\"false\"/>\
-             <w:OptionSet s:mustUnderstand=\"true\">{}</w:OptionSet>{}</s:Header><s:Body>{}</s:Body></s:Envelope>",
-            self.field("id").unwrap(),
-            self.field("options").unwrap_or_default(),
-            selector.unwrap_or_default(),
-            self.body
-        )
-    }
-
-    fn request(&self) -> Request {
-        parse_request(self.envelope().as_bytes(), &Limits::default()).unwrap_or_else(|e| panic!("{e}: {}", self.line))
-    }
-}
-
-fn blocks(path: &Path) -> Vec<Block> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut blocks: Vec<(String, String)> = Vec::new();
-    for line in text.lines() {
-        if line.starts_with(">>> ") || line.starts_with("<<< ") {
-            blocks.push((line.to_owned(), String::new()));
-        } else if let Some((_, body)) = blocks.last_mut() {
-            body.push_str(line);
-            body.push('\n');
-        }
-    }
-    blocks
-        .into_iter()
-        .map(|(line, body)| {
-            // In the first sample HTTP headers stand before the envelope.
-            let body = body.split_once("\n\n").filter(|(head, _)| head.starts_with("Connection:")).map_or(body.as_str(), |(_, b)| b);
-            Block { request: line.starts_with(">>>"), body: encode(body), line }
-        })
-        .collect()
-}
+use crate::recorded::{Block, blocks, encode, message};
 
 fn open(request: &Request) -> ServerSession {
     let mut next = 1u128;

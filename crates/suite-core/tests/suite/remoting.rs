@@ -4,8 +4,8 @@
 mod simulation;
 mod world;
 
-use exops_psobject::Value;
-use exops_psrp::{Command, HostInfo, HostResponse, PipelineRequest};
+use exops_psobject::{DateTime, InformationRecord, Value};
+use exops_psrp::{Command, HostInfo, HostMethod, HostResponse, Output, PipelineRequest};
 use exops_remoting::client::{ClientConfig, ClientError, ClientEvent, ClientSession, Operation};
 use exops_remoting::server::{Handled, HttpAnswer, Peer, PipelineEnd, ServerConfig, ServerSession, SessionEvent, Target, target};
 use exops_wsman::{Fault, Limits, Request, RequestBody, ResponseBody, parse_request, parse_response};
@@ -233,6 +233,29 @@ fn prompts_reach_the_client() {
     world.client.respond(Some(id), &HostResponse { call_id, method: call.method, result: Ok(Value::I32(0)) });
     world.run();
     assert_eq!(world.items(id), [Item::Object(Value::I32(0))]);
+    // What is written for the host travels as a record and as a call, and is told once; a line of its own is told as a call.
+    let record = |tags: &[&str]| InformationRecord {
+        message: "a line".into(),
+        source: "test".into(),
+        time: DateTime::from_unix_milliseconds(0),
+        tags: tags.iter().map(|tag| (*tag).into()).collect(),
+    };
+    let server = world.server.as_mut().unwrap();
+    let before = world.events.len();
+    server.write(id, Output::Information(&record(&["PSHOST"])), 0);
+    server.tell_host(id, HostMethod::WriteLine2, vec!["a line".into()]);
+    server.write(id, Output::Information(&record(&[])), 0);
+    server.tell_host(id, HostMethod::WriteLine2, vec!["a line".into()]);
+    world.run();
+    let kinds: Vec<&str> = world.events[before..]
+        .iter()
+        .map(|event| match event {
+            ClientEvent::Information { .. } => "record",
+            ClientEvent::HostCall { .. } => "call",
+            _ => "other",
+        })
+        .collect();
+    assert_eq!(kinds, ["record", "call", "record", "call"]);
     // Without a host nobody is asked.
     let mut world = World::new(5, |_, _| {});
     let id = world.invoke("Endless");

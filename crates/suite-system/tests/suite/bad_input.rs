@@ -82,14 +82,14 @@ fn key_files() {
     let table: &[(&[&str], i32, &[&str])] = &[
         (&[&protected], 4, &["protected.pfx", "protected by a password", "--certificate-password-file"]),
         (&[&protected, "--certificate-password-file", &wrong], 4, &["protected.pfx", "the password is wrong"]),
-        (&[&protected, "--certificate-password-file", &empty], 4, &["protected.pfx", "password"]),
+        (&[&protected, "--certificate-password-file", &empty], 4, &["the first line of the password file", &empty]),
         (&[&protected, "--certificate-password-file", "/nonexistent/password"], 4, &["/nonexistent/password", "no such file"]),
         (&[&expired], 9, &["CN=expired", "expired", "exops cert new"]),
         (&[&early], 9, &["CN=early", "is valid from", "clock"]),
         (&[&other_key], 4, &["other-key.pem", "does not belong to the certificate CN=first"]),
         (&[&elliptic], 4, &["elliptic.pem", "elliptic-curve", "RSA"]),
         (&[&public], 4, &["registered.pem", "no private key"]),
-        (&[&empty], 4, &["empty", "neither PEM nor PKCS#12"]),
+        (&[&empty], 4, &["empty is empty"]),
         (&[&folder], 4, &["a-folder", "is a directory"]),
         (&["/nonexistent/key.pfx"], 4, &["/nonexistent/key.pfx", "no such file"]),
         // It has no end, and does not tell its size.
@@ -150,6 +150,14 @@ fn configuration_places_and_output() {
         (&["run", "Get-Mailbox", "-o", "xml"], 2, &["'xml'", "one of table, list, json, jsonl, csv, yaml, clixml"]),
         (&["run", "Get-Mailbox", "--params", "{x"], 2, &["--params is no JSON", "--params @FILE"]),
         (&["run", "Get-Mailbox", "--params", "[1]"], 2, &["no object", "--params @FILE"]),
+        // A name that stands twice has two readings, in any case and with a dash before it.
+        (&["run", "Get-Mailbox", "--params", "{\"Identity\": \"a\", \"Identity\": \"b\"}"], 2, &["'Identity' stands twice"]),
+        (&["run", "Get-Mailbox", "--params", "{\"Identity\": \"a\", \"-identity\": \"b\"}"], 2, &["it gives -identity twice"]),
+        (&["run", "Set-Mailbox", "--params", "{\"EmailAddresses\": {\"Add\": 1, \"Add\": 2}}"], 2, &["'Add' stands twice"]),
+        (&["run", "Get-Mailbox", "-Identity", "a", "--params", "{\"identity\": \"b\"}"], 2, &["Identity"]),
+        (&["run", "Get-Mailbox", "--params", "{}", "--params", "{}"], 2, &["--params is given twice"]),
+        (&["run", "Get-Mailbox", "-o", "list", "--output", "csv"], 2, &["--output is given twice"]),
+        (&["run", "Get-Mailbox", "--params", &format!("{{\"a\": {}", "[".repeat(100))], 2, &["--params is not taken", "nests deeper"]),
         (&["run", "Get-Mailbox", "--params", "@/nonexistent"], 1, &["/nonexistent", "no such file"]),
         (&["run", "Get-Mailbox", "--require-tenant", "fabrikam.com"], 2, &["contoso.onmicrosoft.com", "'fabrikam.com'", "--profile"]),
         // I-01: pasted from a document.

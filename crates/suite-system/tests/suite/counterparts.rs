@@ -189,6 +189,17 @@ fn plain_http() {
         assert_eq!(step(&steps, name)["status"], status, "{name}");
     }
     assert!(step(&steps, "no token")["challenge"].as_str().is_some_and(|text| text.starts_with("Bearer")), "{steps:?}");
+
+    let plain = step(&steps, "identity 40");
+    assert_eq!((&plain["packed"], &plain["lengths"], plain["pages"].as_u64()), (&json!(["None"]), &json!([true]), Some(4)), "{plain}");
+    assert_eq!(step(&steps, "gzip;q=0 40")["packed"], json!(["None"]));
+    let packed = step(&steps, "gzip 40");
+    assert_eq!((&packed["packed"], &packed["names"], &packed["pages"]), (&json!(["gzip"]), &plain["names"], &plain["pages"]));
+    assert!(packed["bytes"].as_u64().unwrap_or_default() * 4 < plain["bytes"].as_u64().unwrap_or_default(), "{packed}");
+    // One object is worth it; a page of more than a megabyte goes out while it is packed, without a length.
+    assert_eq!((&step(&steps, "gzip 1")["packed"], &step(&steps, "gzip 1")["pages"]), (&json!(["gzip"]), &json!(4)));
+    let long = step(&steps, "deflate, gzip;q=0.5 1000");
+    assert_eq!((&long["packed"], &long["lengths"], &long["pages"]), (&json!(["gzip"]), &json!([false]), &json!(1)), "{long}");
 }
 
 /// What `exops cert new` writes is read by openssl: the certificate, and the key of the file in the store.

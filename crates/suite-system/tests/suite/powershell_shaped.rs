@@ -1,14 +1,74 @@
 //! A client that sends PowerShell's recorded requests and reads the answers with its rules. It is not PowerShell.
 
-use serde_json::json;
+use std::process::{Command, Stdio};
+
+use exops_testkit::python;
+use serde_json::{Value, json};
 
 use crate::counterparts::{prepared, some_mailbox, step};
 use crate::program::interop;
+use crate::scripted_endpoint::{Endpoint, script};
+
+/// Whether the recordings are there.
+fn recorded() -> bool {
+    let there = std::env::var_os("EXOPS_SAMPLES").is_some();
+    if !there {
+        println!("NOT RUN: PowerShell-shaped client: EXOPS_SAMPLES names no folder of recordings");
+    }
+    there
+}
+
+/// Every recording with the commands that it was made with: what goes wrong in the shape of an answer, the script says itself.
+#[test]
+fn every_recording_is_answered_as_powershell_needs_it() {
+    let Some(python) = python().filter(|_| recorded()) else { return };
+    let endpoint = Endpoint::start();
+    let mut command = Command::new(python);
+    let output = command.arg(script("powershell_recorded.py")).arg(&endpoint.ready).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Vec<Value> = String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = [
+        json!({"step": "01", "selected": ["Alias", "PrimarySmtpAddress"]}),
+        json!({"step": "02", "states": [4, 5], "counted": "0", "failed": ["CommandNotFoundException"]}),
+        json!({"step": "04", "bound": [
+            {"Flag": "B true"},
+            {"Flag": "B false", "Confirm": "B false"},
+            {"Identity": "S a", "Name": "S b"},
+            {"List": ["S a", "S b"], "Table": {"Add": ["S x", "S y"]}, "Name": "Nil"},
+            {"Name": "SBK Alias -eq 'x'", "When": "DT 2026-01-02T03:04:05+00:00", "Id": "G 00000000-0000-0000-0000-000000000000", "ErrorAction": "S Stop"},
+            {"Id": "I32 10485760", "List": ["S a", "S b"], "Flag": "B true"},
+        ]}),
+        json!({"step": "05", "states": [4, 4], "first": "p1", "null": true, "last": "x",
+            "types": ["System.Management.Automation.PSCustomObject", "System.Object"]}),
+        // Debug, verbose, warning, information, progress, error, output.
+        json!({"step": "06", "counts": [1, 1, 1, 1, 1, 1, 1], "details": "details message", "action": "do this", "activity": "Get-Mailbox",
+            "shown": ["both ways"], "merged": [1, 0], "failed": ["CommandNotFoundException", "ScriptsNotAllowed"]}),
+        json!({"step": "07", "state": 3, "id": "PipelineStopped", "category": "14", "kind": "System.Management.Automation.PipelineStoppedException"}),
+        // Host calls by number, and whether they want an answer; the key is asked for once, before the first secret.
+        json!({"step": "08", "states": [4, 4, 4, 4, 4, 4], "key_requests": 1, "line": ["alice"], "secure": ["secure(secret)"], "choice": ["0"],
+            "asked": [[[11, true]], [[12, true]], [[26, true]], [[23, true]], [[24, true]], [[16, false], [22, false]]],
+            "prompt": {"Name": "S nm"}, "credential": ["bob", "secure(pw)"]}),
+        json!({"step": "09", "written": [[16, ""], [16, "Identity"], [16, "--------"], [16, "a"], [16, "3"]], "output": 0,
+            "leaving": [[[53, -100, ""]], 4]}),
+        json!({"step": "secrets", "got": ["p@ss w\u{f6}rd"], "measured": ["9"], "credential": ["bob", "hidden"], "requests": 1}),
+        json!({"step": "values", "back": ["I32 5", "TS P1DT2H", "URI https://contoso.com/a?b=c", "G 7f2e3d5e-0f54-4a5e-9c5d-9e5f2f6f8a11",
+            "Version 1.2.3", "By 7", "C 65", "D 1.20", "Nil"]}),
+        json!({"step": "input", "back": ["a", null, "3"]}),
+        json!({"step": "a token that is none", "status": 401, "after": [4, 2]}),
+    ];
+    let (last, others) = told.split_last().unwrap();
+    for (told, expected) in others.iter().zip(&expected) {
+        assert_eq!(told, expected);
+    }
+    assert_eq!(others.len(), expected.len());
+    // Its Receives may wait for half a second, its command takes three.
+    assert!(last["silent"].as_u64().is_some_and(|silent| (3..=6).contains(&silent)), "{last}");
+    assert_eq!((&last["output"], &last["state"]), (&json!(["slept 3 seconds"]), &json!(4)));
+}
 
 #[test]
 fn a_client_shaped_like_powershell_gets_what_it_reads() {
-    if std::env::var_os("EXOPS_SAMPLES").is_none() {
-        println!("NOT RUN: PowerShell-shaped client: EXOPS_SAMPLES names no folder of recordings");
+    if !recorded() {
         return;
     }
     let Some((python, lab, application)) = prepared() else { return };
@@ -16,6 +76,7 @@ fn a_client_shaped_like_powershell_gets_what_it_reads() {
     let steps = interop(&python, "powershell_shaped.py", &lab, &application, &["--identity", &mailbox]);
     let import = step(&steps, "import");
     assert_eq!((&import["names"], &import["errors"]), (&json!(["Set-Mailbox"]), &json!(1)), "alice does not exist: {import}");
+    assert_eq!(import["states"], json!([4, 4]));
     let format = step(&steps, "format data");
     assert_eq!(format["same"], json!(true));
     assert!(format["views"].as_u64().is_some_and(|views| views >= 5), "{format}");

@@ -30,7 +30,11 @@ fn conversation() -> Value {
         {"step": "client: host", "method": "PromptForChoice", "parameters": 4, "value": 0, "error": null, "same_call": true},
         {"step": "client: host", "method": "ReadLine", "parameters": 0, "value": null, "error": "nobody is here", "same_call": true},
         {"step": "client: line", "method": "WriteLine2", "parameters": ["a line"], "ci": -100},
-        {"step": "client: key", "ours": ["key"], "theirs": ["EncryptedSessionKey"]},
+        {"step": "client: key", "ours": ["key"], "theirs": ["PublicKeyRequest", "EncryptedSessionKey"]},
+        {"step": "client: ask for credential", "method": "PromptForCredential1", "asked": ["Cap", "Give it", "bob", "there"],
+            "value": {"UserName": "bob", "Password": {"secret": "hidden"}}},
+        {"step": "client: ask for fields", "method": "Prompt", "asked": [["Name", "System.String"], ["Pw", "System.Security.SecureString"]],
+            "value": {"Name": "typed", "Pw": {"secret": "hidden"}}},
         {"step": "client: secret", "got": [["Secret", {"secret": "p@ss w\u{f6}rd \u{1F600}"}]], "type": "PSSecureString", "sent": "p@ss w\u{f6}rd",
             "typed": {"secret": "hidden"}},
         {"step": "client: stop", "running": [0, 1], "early": [[2, "Stopped", "PipelineStopped"]], "stops": [0, 0],
@@ -81,4 +85,27 @@ fn psrpcore_at_both_ends() {
         }
         assert_eq!(Some(said.len()), expected.as_array().map(Vec::len));
     }
+}
+
+/// The conversations that the tests of the protocol replay are what the pinned counterparts say, byte for byte.
+#[test]
+fn conversations_are_recorded_again_as_they_are() {
+    let Some(python) = python() else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let again = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conversations");
+    let _ = std::fs::remove_dir_all(&again);
+    let script = root.join("interop/record_conversations.py");
+    let output = Command::new(&python).arg(script).arg(&again).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let files = |folder: &Path| -> std::collections::BTreeMap<_, _> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        entries.map(|entry| (entry.file_name(), std::fs::read_to_string(entry.path()).unwrap())).collect()
+    };
+    let (kept, again) = (files(&root.join("crates/suite-core/tests/conversations")), files(&again));
+    assert!(kept.keys().eq(again.keys()), "{:?} {:?}", kept.keys(), again.keys());
+    for (name, text) in &kept {
+        let differs = text.lines().zip(again[name].lines()).position(|(kept, again)| kept != again);
+        assert!(*text == again[name], "{name:?} differs from line {:?} on", differs.map(|line| line + 1));
+    }
+    assert!(kept.values().map(String::len).sum::<usize>() < 1 << 20);
 }

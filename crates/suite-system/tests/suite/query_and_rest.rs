@@ -240,25 +240,143 @@ fn where_values_come_from() {
         assert_eq!(run.status.code(), Some(*exit), "{variables:?} {more:?}: {text}");
         assert!(text.contains(part) && !text.contains("horse"), "{variables:?} {more:?}: {text}");
     }
-    // The variables of connect say nothing to a saved connection; the ones of every command do, after the options.
-    let elsewhere =
-        azure.iter().copied().chain([("EXOPS_APP_ID", nobody), ("EXOPS_ENDPOINT", nowhere), ("EXOPS_ORGANIZATION", "x.example")]);
-    let elsewhere: Vec<(&str, &str)> = elsewhere.collect();
-    for (variables, more, starts) in [
-        (&[][..], &[][..], "{"),
-        (&[("EXOPS_OUTPUT", "csv")], &[], "Name\n"),
-        (&[("EXOPS_OUTPUT", "csv")], &["-o", "json"], "["),
-        (&[("EXOPS_PROFILE", "named")], &[], "{"),
-        (&[("EXOPS_PROFILE", "absent")], &["--profile", "named"], "{"),
-        (&[("EXOPS_PROFILE", "absent")], &[], ""),
-    ] {
-        let mut command = home.command(&[&["run", "Get-AcceptedDomain", "--select", "Name"], more].concat());
-        let run = command.envs(elsewhere.iter().copied()).envs(variables.iter().copied()).output().expect("it runs");
-        let out = String::from_utf8_lossy(&run.stdout).into_owned();
-        let code = if starts.is_empty() { 4 } else { 0 };
-        let err = String::from_utf8_lossy(&run.stderr);
-        assert!(run.status.code() == Some(code) && out.starts_with(starts), "{variables:?} {more:?}: {out}{err}");
+    // For every other command: an option goes before its variable, our variable before the profile, the profile before the
+    // default and before what Azure's libraries read. Two profiles: one by file, one by thumbprint.
+    let stored = ["--app-id", &prepared.app_id, "--certificate-thumbprint", thumbprint, "--profile", "stored"];
+    home.exops(&[&in_lab[..], &stored].concat()).exits(0);
+    let by_file = ["--app-id", app, "--certificate", &key, "--certificate-password-file", &secret, "--profile", "named"];
+    home.exops(&[&in_lab[..], &by_file].concat()).exits(0);
+    fs::remove_file(home.path().join("profiles/default.toml")).expect("the default profile");
+    let other = prepared.lab.exops(&["lab", "status", "--json"]).exits(0).json();
+    assert_eq!(other["organization"], "contoso.onmicrosoft.com");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let empty = elsewhere.path().join("empty.pem");
+    fs::write(&empty, "nothing\n").expect("a file");
+    let empty = empty.to_string_lossy().into_owned();
+    let all = [
+        ("EXOPS_LAB", "1"),
+        ("EXOPS_APP_ID", app),
+        ("EXOPS_CERTIFICATE", &key),
+        ("EXOPS_CERTIFICATE_PASSWORD_FILE", &secret),
+        ("EXOPS_AUTHORITY", &authority),
+        ("EXOPS_ENDPOINT", &authority),
+        ("EXOPS_CA_FILE", &ca),
+        ("EXOPS_ORGANIZATION", "contoso.onmicrosoft.com"),
+    ];
+    let but = |name: &str, value: &'static str| -> Vec<(&str, &str)> {
+        all.iter().map(|(n, v)| if *n == name { (*n, value) } else { (*n, *v) }).collect()
+    };
+    let azures = [&azure[..], &[("EXOPS_LAB", "1"), ("EXOPS_ENDPOINT", &authority), ("EXOPS_CA_FILE", &ca)]].concat();
+    let (named, kept): (&[&str], &[&str]) = (&["--profile", "named"], &["--profile", "stored"]);
+    let by_file = format!("\"AppId\":\"{app}\"");
+    let by_store = format!("\"AppId\":\"{}\"", prepared.app_id);
+    let table: &[(&[(&str, &str)], &[&str], i32, &str)] = &[
+        (&[], named, 0, &by_file),
+        (&[], kept, 0, &by_store),
+        (&[], &[], 4, "no profile 'default'"),
+        (&[("EXOPS_PROFILE", "named")], &[], 0, &by_file),
+        (&[("EXOPS_PROFILE", "named")], kept, 0, &by_store),
+        (&[("EXOPS_PROFILE", "absent")], &[], 4, "no profile 'absent'"),
+        // All that a connection needs, and no profile.
+        (&all, &[], 0, "\"Profile\":\"environment\""),
+        (&all, kept, 0, &by_file),
+        (&but("EXOPS_LAB", ""), &[], 4, "--lab"),
+        (&but("EXOPS_APP_ID", "me"), &[], 2, "EXOPS_APP_ID is 'me'"),
+        (&but("EXOPS_APP_ID", nobody), &[], 4, nobody),
+        (&but("EXOPS_APP_ID", ""), &[], 4, "no profile 'default'"),
+        (&but("EXOPS_CERTIFICATE", "/nonexistent/key"), &[], 4, "/nonexistent/key"),
+        (&but("EXOPS_CERTIFICATE_PASSWORD_FILE", "/nonexistent/word"), &[], 4, "/nonexistent/word"),
+        (&but("EXOPS_AUTHORITY", nowhere), &[], 8, nowhere),
+        (&but("EXOPS_AUTHORITY", "http://localhost"), &[], 2, "no https URL"),
+        (&but("EXOPS_CA_FILE", "/nonexistent/ca"), &[], 1, "/nonexistent/ca"),
+        (&but("EXOPS_ORGANIZATION", "nobody.example"), &[], 4, "nobody.example"),
+        (&but("EXOPS_ORGANIZATION", ""), &[], 0, "contoso.onmicrosoft.com"),
+        // Each goes before what the profile says.
+        (&[("EXOPS_APP_ID", nobody)], named, 4, nobody),
+        (&[("EXOPS_CERTIFICATE", "/nonexistent/key")], named, 4, "/nonexistent/key"),
+        (&[("EXOPS_CERTIFICATE", &key), ("EXOPS_APP_ID", app)], kept, 4, "protected by a password"),
+        (&[("EXOPS_CERTIFICATE", &key), ("EXOPS_APP_ID", app), ("EXOPS_CERTIFICATE_PASSWORD_FILE", &secret)], kept, 0, &by_file),
+        (&[("EXOPS_CERTIFICATE_PASSWORD_FILE", "/nonexistent/word")], named, 4, "/nonexistent/word"),
+        (&[("EXOPS_CERTIFICATE_PASSWORD_FILE", "/nonexistent/word")], kept, 0, &by_store),
+        (&[("EXOPS_AUTHORITY", nowhere)], named, 8, nowhere),
+        (&[("EXOPS_AUTHORITY", "localhost:1")], named, 2, "EXOPS_AUTHORITY 'localhost:1' is no https URL"),
+        (&[("EXOPS_ENDPOINT", nowhere)], named, 0, nowhere),
+        (&[("EXOPS_ENDPOINT", "localhost:1")], named, 2, "EXOPS_ENDPOINT 'localhost:1' is no https URL"),
+        (&[("EXOPS_CA_FILE", "/nonexistent/ca")], named, 1, "/nonexistent/ca"),
+        (&[("EXOPS_CA_FILE", &empty)], named, 8, "holds no PEM certificate"),
+        (&[("EXOPS_ORGANIZATION", tenant)], named, 0, &by_file),
+        (&[("EXOPS_ORGANIZATION", "nobody.example")], named, 4, "nobody.example"),
+        (&[("EXOPS_APP_ID", "")], named, 0, &by_file),
+        // Azure's say only what nobody else does.
+        (&azures, &[], 0, &by_file),
+        (
+            &[("AZURE_CLIENT_ID", nobody), ("AZURE_TENANT_ID", nobody), ("AZURE_CLIENT_CERTIFICATE_PATH", "/nonexistent")],
+            named,
+            0,
+            &by_file,
+        ),
+        // There is no gateway: nobody goes past one that was meant.
+        (&[("EXOPS_GATEWAY", "https://gw:5986")], named, 2, "EXOPS_GATEWAY is 'https://gw:5986'"),
+        (&[("EXOPS_GATEWAY", "")], named, 0, &by_file),
+        (&[("EXOPS_OUTPUT", "xml")], named, 2, "xml"),
+    ];
+    for (variables, more, exit, part) in table {
+        let mut command = home.command(&[&["status"], *more].concat());
+        // Where nothing else is asked for, a program reads it.
+        command.env("EXOPS_OUTPUT", "json").envs(variables.iter().copied());
+        let run = command.output().expect("it runs");
+        let text = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(*exit), "{variables:?} {more:?}: {text}");
+        assert!(text.contains(part) && !text.contains("horse"), "{variables:?} {more:?}: {text}");
     }
+    // The same for commands that send something, and what only they have.
+    let run = |words: &[&str], variables: &[(&str, &str)]| {
+        let run = home.command(words).envs(variables.iter().copied()).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (run.status.code(), text(&run.stdout), text(&run.stderr))
+    };
+    let domains = ["run", "Get-AcceptedDomain", "--select", "Name", "--profile", "named"];
+    for (variables, more, exit, out) in [
+        (&[][..], &[][..], 0, "{"),
+        (&[("EXOPS_OUTPUT", "csv")], &[], 0, "Name\n"),
+        (&[("EXOPS_OUTPUT", "csv")], &["-o", "json"], 0, "["),
+        (&[("EXOPS_OUTPUT", "xml")], &[], 2, ""),
+        (&[("EXOPS_TRANSPORT", "rps")], &[], 0, "{"),
+        (&[("EXOPS_TRANSPORT", "RPS"), ("EXOPS_ENDPOINT", nowhere)], &[], 8, ""),
+        (&[("EXOPS_TRANSPORT", "smtp")], &["--transport", "rest"], 0, "{"),
+        (&[("EXOPS_TRANSPORT", "smtp")], &[], 2, ""),
+        (&[("EXOPS_ENDPOINT", nowhere)], &[], 8, ""),
+        (&[("EXOPS_GATEWAY", "gw")], &[], 2, ""),
+    ] {
+        let (code, stdout, stderr) = run(&[&domains[..], more].concat(), variables);
+        assert!(code == Some(exit) && stdout.starts_with(out), "{variables:?} {more:?}: {stdout}{stderr}");
+    }
+    let path =
+        ["rest", "POST", "/adminapi/beta/{tenant}/InvokeCommand", "--body", r#"{"CmdletInput":{"CmdletName":"Get-AcceptedDomain"}}"#];
+    assert_eq!(run(&path, &all).0, Some(0));
+    assert_eq!(run(&["connect", "--lab"], &[("EXOPS_GATEWAY", "gw")]).0, Some(2));
+    // I-07: what a variable says leads to no other tenant than the profile's, and both are shown.
+    let second = Prepared::connected();
+    let there = second.lab.text("authority").to_owned();
+    let their = second.lab.text("ca_file").to_owned();
+    let key = second.lab.home.path().join("there.pem").to_string_lossy().into_owned();
+    second.lab.home.exops(&["cert", "export", &second.thumbprint, "--out", &key]).exits(0);
+    let crossed = [
+        ("EXOPS_AUTHORITY", there.as_str()),
+        ("EXOPS_ENDPOINT", &there),
+        ("EXOPS_CA_FILE", &their),
+        ("EXOPS_APP_ID", &second.app_id),
+        ("EXOPS_CERTIFICATE", &key),
+    ];
+    assert_eq!(run(&domains, &crossed).0, Some(4), "the pinned tenant is not known there");
+    let crossed = [&crossed[..], &[("EXOPS_ORGANIZATION", "contoso.onmicrosoft.com")]].concat();
+    assert_eq!(run(&domains, &crossed).0, Some(4), "the profile's own domain is still its tenant");
+    let by_id = [&crossed[..5], &[("EXOPS_ORGANIZATION", second.lab.text("tenant_id"))]].concat();
+    let (code, _, stderr) = run(&domains, &by_id);
+    assert!(code == Some(2) && stderr.contains(tenant) && stderr.contains(second.lab.text("tenant_id")), "{stderr}");
+    let (code, _, stderr) = run(&["run", "Get-AcceptedDomain", "--require-tenant", tenant], &[&by_id[..], &[("EXOPS_LAB", "1")]].concat());
+    assert!(code == Some(2) && stderr.contains("--require-tenant"), "{stderr}");
+    assert_eq!(run(&["run", "Get-AcceptedDomain"], &[&by_id[..], &[("EXOPS_LAB", "1")]].concat()).0, Some(0));
     // Where files are: EXOPS_HOME, else XDG's folders, else the home directory.
     #[cfg(target_os = "linux")]
     for (variables, profiles) in [

@@ -8,7 +8,7 @@ use exops_policy::TenantId;
 use exops_store::migrations::MIGRATIONS;
 use exops_store::{
     AuditQuery, Change, Fate, Found, Identity, Listing, Load, Lookup, Object, Position, PropertyIndex, Refusal, Related, Row, Store,
-    StoreError, TenantStore,
+    StoreError, TenantStore, Text,
 };
 use uuid::Uuid;
 
@@ -170,20 +170,51 @@ async fn writes_share_commits_and_survive_reopening() {
     assert_eq!(seen.len(), 201);
     assert!(seen.is_sorted());
     assert_eq!(tenant.page(Listing::Noun("DistributionGroup"), None, 10).await.unwrap(), Vec::new());
-    let property = |name: &str, text: &str, begins| Lookup::Property(name.to_owned(), text.to_owned(), begins);
+    let is = |text: &str| Text::Is(text.to_owned());
+    let like = |text: &str| Text::Like(text.to_owned());
+    let property = |name: &str, text| Lookup::Property(name.to_owned(), text);
     for (lookup, count) in [
-        (property("Alias", "user00", true), 10),
-        (property("Alias", "late", false), 1),
-        (Lookup::Sort("user01".to_owned(), true), 10),
-        (Lookup::Sort("user01".to_owned(), false), 0),
+        (property("Alias", like("user00*")), 10),
+        (property("Alias", like("*07")), 2),
+        (property("Alias", like("u*r*19*")), 12),
+        (property("Alias", like("user_07")), 0),
+        (property("Alias", like("%07")), 0),
+        (property("Alias", like("*\\")), 0),
+        (property("Alias", is("late")), 1),
+        (property("Alias", is("l*")), 0),
+        (Lookup::Sort(like("user01*")), 10),
+        (Lookup::Sort(like("*01*")), 12),
+        (Lookup::Sort(is("user01")), 0),
         (Lookup::Name("late@contoso.com".to_owned()), 1),
         (Lookup::Name("late@contoso".to_owned()), 0),
+        (Lookup::Noun("Recipient".to_owned()), 0),
     ] {
         assert_eq!(tenant.candidates("Recipient", &lookup, 20).await.unwrap().unwrap().len(), count, "{lookup:?}");
     }
-    assert_eq!(tenant.candidates("Recipient", &property("Hidden", "1", false), 20).await.unwrap(), None);
-    let found = tenant.candidates("Recipient", &property("Alias", "late", false), 20).await.unwrap().unwrap();
-    assert_eq!(found.first().map(|p| p.id), Some(Uuid::from_u128(901)));
+    for wide in [property("Hidden", is("1")), property("Alias", like("*")), Lookup::Noun("Mailbox".to_owned())] {
+        assert_eq!(tenant.candidates("Recipient", &wide, 20).await.unwrap(), None, "{wide:?}");
+    }
+    // Behind what is kept of it, a text may be anything.
+    let long = "x".repeat(40);
+    let (mut row, names, _) = object(950, "long");
+    row.sort = long.clone();
+    let index = vec![PropertyIndex { property: "Alias".into(), text: long }];
+    tenant.insert_objects(vec![(row, names, index)]).await.unwrap();
+    for (text, count) in [(like("*z"), 1), (like("x*"), 1), (like(&format!("{}z*", "x".repeat(35))), 1), (like("y*"), 0)] {
+        assert_eq!(tenant.candidates("Recipient", &property("Alias", text), 20).await.unwrap().unwrap().len(), count);
+    }
+    let found = tenant.candidates("Recipient", &property("Alias", like("*0*")), 300).await.unwrap().unwrap();
+    let places = tenant.positions(found.into_iter().chain([Uuid::from_u128(77_777)])).await.unwrap();
+    let ordered: Vec<_> = seen.iter().filter(|name| name.contains('0')).cloned().chain(["x".repeat(40)]).collect();
+    assert_eq!(places.into_iter().map(|place| place.sort).collect::<Vec<_>>(), ordered);
+    // A scan keeps what it is told to, and says where it ended.
+    let mut keep = |object: &Object| Ok(object.sort.ends_with('9'));
+    let (found, end) = tenant.scan(Listing::Noun("Mailbox"), None, (50, 3), &mut keep).await.unwrap();
+    assert_eq!((found.len(), end.as_ref().map(|end| end.sort == found[2].sort)), (3, Some(true)));
+    let (found, end) = tenant.scan(Listing::Noun("Mailbox"), end.as_ref(), (5, 3), &mut keep).await.unwrap();
+    assert_eq!((found.len(), end.is_some()), (0, true));
+    let (found, end) = tenant.scan(Listing::Noun("Mailbox"), end.as_ref(), (500, 300), &mut keep).await.unwrap();
+    assert_eq!((found.len(), end), (17, None));
 }
 
 #[tokio::test]

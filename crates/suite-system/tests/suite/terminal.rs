@@ -85,6 +85,22 @@ fn progress_and_questions() {
     let last: Value = serde_json::from_str(told.stderr.lines().last().unwrap_or_default()).expect("JSON");
     assert_eq!(last["progress"]["objects"], objects);
 
+    // An import says what it does and for how long, on a terminal alone, and takes it back; with what it is told in the end.
+    let many = home.path().join("many.csv").to_string_lossy().into_owned();
+    let rows = (0..20_000).map(|n| format!("Many {n},many{n}@contoso.com\n"));
+    fs::write(&many, "Name,PrimarySmtpAddress\n".to_owned() + &rows.collect::<String>()).expect("a file");
+    let data = prepared.lab.data().to_string_lossy().into_owned();
+    let import = ["lab", "import", &many, "--noun", "Mailbox", "--dry-run", "--data", &data];
+    let seen = at_terminal(home, &import, &[], None, &[]).expect("python");
+    assert!(seen.code == 0 && seen.screen.contains("0.6 MB sent; the lab takes the objects in, "), "{:?}", seen.screen);
+    assert!(seen.screen.ends_with(" \rwould import 20000 Mailbox\r\n"), "{:?}", seen.screen);
+    for (more, variables) in [(&["--quiet"][..], &[][..]), (&[], &[("TERM", "dumb")])] {
+        let seen = at_terminal(home, &[&import[..], more].concat(), variables, None, &[]).expect("python");
+        assert_eq!((seen.code, &*seen.screen), (0, "would import 20000 Mailbox\r\n"), "{more:?}");
+    }
+    let piped = home.exops(&import).exits(0);
+    assert_eq!((&*piped.stdout, &*piped.stderr), ("would import 20000 Mailbox\n", ""));
+
     // A question: what was answered is done, on both transports; in a pipe nothing is asked.
     let address = "ann.beebe@contoso.onmicrosoft.com";
     let held = || prepared.run(&["Get-Mailbox", address, "-o", "json"]).exits(0).json()[0]["CustomAttribute4"].clone();

@@ -130,7 +130,7 @@ impl World {
             (Target::Shell(id), Some(server)) if server.shell_id() == id => server.handle(&request, self.now),
             (Target::Shell(id), _) => Handled::Answer(fault_answer(&Fault::unknown_shell(&id), Some(&request.message_id), Uuid::nil())),
             (Target::Commands(id), Some(server)) if server.shell_id() == id => {
-                Handled::Answer(commands_answer(&request, server, (self.ids)(), self.now))
+                Handled::Answer(commands_answer(&request, server, (self.ids)()))
             }
             (other, _) => panic!("{other:?}"),
         };

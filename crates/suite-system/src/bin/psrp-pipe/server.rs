@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use exops_auth::session_key::SessionKey;
 use exops_psobject::{DateTime, ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType, SecureString, Value};
 use exops_psrp::{
-    Channel, Command, CommandDescription, CommandKind, HostMethod, Output, ParameterDescription, PipelineEnd, Priority, ServerPool,
-    ServerPoolConfig, ServerPoolEvent, choice_call, count_object, read_line_call,
+    Channel, Command, CommandDescription, CommandKind, FieldDescription, HostMethod, Output, ParameterDescription, PipelineEnd, Priority,
+    ServerPool, ServerPoolConfig, ServerPoolEvent, choice_call, count_object, credential_call, prompt_call, read_line_call,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::{Value as Json, json};
@@ -82,15 +82,16 @@ impl Server {
         Ok(json!({ "name": command.name, "script": command.is_script, "arguments": arguments.collect::<Result<Vec<_>>>()? }))
     }
 
-    /// A value for an event; of a SecureString the secret.
+    /// A value for an event; of a SecureString in it the secret.
     fn open(&self, value: &Value) -> Result<Json> {
-        match value {
-            Value::SecureString(sealed) => {
-                let secret = self.key.decrypt(sealed.ciphertext().unwrap_or_default())?;
-                Ok(json!({ "secret": secret.expose_secret() }))
-            }
-            other => Ok(shown(other)),
+        if let Value::SecureString(sealed) = value {
+            let secret = self.key.decrypt(sealed.ciphertext().unwrap_or_default())?;
+            return Ok(json!({ "secret": secret.expose_secret() }));
         }
+        let Some(object) = value.as_object().filter(|_| value.has_secret()) else { return Ok(shown(value)) };
+        let entries = object.dictionary().unwrap_or_default().iter().map(|(name, value)| (name.display(), value));
+        let parts = entries.chain(object.properties().map(|(name, value)| (name.to_string(), value)));
+        Ok(Json::Object(parts.map(|(name, value)| Ok((name, self.open(value)?))).collect::<Result<_>>()?))
     }
 
     /// One record of each stream.
@@ -186,6 +187,23 @@ impl Half for Server {
             }
             "ask for secret" => {
                 self.pool.call_host(id, HostMethod::ReadLineAsSecureString, Vec::new());
+            }
+            "ask for credential" => {
+                let (method, parameters) = credential_call("Cap", "Give it", "bob", "there");
+                self.pool.call_host(id, method, parameters);
+            }
+            "ask for fields" => {
+                let field = |name: &str, kind: &str| FieldDescription {
+                    name: name.to_owned(),
+                    label: String::new(),
+                    help: String::new(),
+                    type_name: kind.to_owned(),
+                    is_mandatory: true,
+                    default: None,
+                };
+                let fields = [field("Name", "System.String"), field("Pw", "System.Security.SecureString")];
+                let (method, parameters) = prompt_call("Cap", "Give it", &fields);
+                self.pool.call_host(id, method, parameters);
             }
             "choose" => {
                 let (method, parameters) = choice_call("Confirm", "Go on?", &[("&Yes", "go on"), ("&No", "do not")], 1);

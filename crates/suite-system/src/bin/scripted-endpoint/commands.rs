@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exops_catalogue::{BoundCommand, Cmdlet, Stage};
-use exops_psobject::{DateTime, ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType, SecureString, Value};
-use exops_runspace::{Ended, Invocation, Record, RecordStream, Step};
+use exops_psobject::{
+    Base, DateTime, ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType, Properties, PsObject, SecureString, Value,
+};
+use exops_runspace::{Choice, Ended, Field, HostError, Invocation, Question, Record, RecordStream, Step};
 use exops_testkit::{Act, Script, mailbox};
 use futures_util::StreamExt as _;
 use secrecy::ExposeSecret as _;
@@ -27,7 +29,10 @@ const STREAMS: &str = "Output,Error,Warning,Verbose,Debug,Information,Progress";
 type Run = fn(Invocation, Out) -> std::pin::Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// The row of the catalogue after the name, and what runs.
-const COMMANDS: [(&str, &str, Run); 9] = [
+///
+/// `Read-Thing`, `Set-Thing` and `Write-ErrorX` are what PowerShell's client was recorded against: questions on its host, parameters in
+/// every encoding, an error with all that may be in one.
+const COMMANDS: [(&str, &str, Run); 12] = [
     ("Get-Mailbox", "Identity:a@*/0v ResultSize:a", |call, out| Box::pin(get_mailbox(call, out))),
     ("Start-Sleep", "Seconds:i@*/0m", |call, out| Box::pin(start_sleep(call, out))),
     ("Echo-Input", "InputObject:o@*/v", |call, out| Box::pin(echo_input(call, out))),
@@ -36,6 +41,9 @@ const COMMANDS: [(&str, &str, Run); 9] = [
     ("Invoke-HostCall", "", |call, out| Box::pin(invoke_host_call(call, out))),
     ("Get-Secret", "", |call, out| Box::pin(get_secret(call, out))),
     ("Measure-Secret", "Secret:x@*/0m", |call, out| Box::pin(measure_secret(call, out))),
+    ("Read-Thing", "Kind:t@*/0m", |call, out| Box::pin(read_thing(call, out))),
+    ("Set-Thing", "Identity:a@*/0 Name:a@*/1 When:d Id:a List:a Table:a Flag:s", |call, out| Box::pin(set_thing(call, out))),
+    ("Write-ErrorX", "Kind:t@*/0m", |call, out| Box::pin(write_error(call, out))),
     ("Write-Flood", "Stream:t@*/0m# Count:i@*/1m", |call, out| Box::pin(write_flood(call, out))),
 ];
 
@@ -49,7 +57,9 @@ pub(crate) fn all() -> impl Iterator<Item = (Arc<Cmdlet>, Script)> {
     COMMANDS.into_iter().map(|(name, parameters, run)| {
         let parameters = parameters.replace("Stream:t@*/0m#", &format!("Stream:t@*/0m#s{STREAMS}"));
         let script: Script = Box::new(move |invocation| start(invocation.clone(), run));
-        (Arc::new(Cmdlet::from_row(&format!("{name}|||{parameters}"))), script)
+        // What changes things has -WhatIf and -Confirm.
+        let impact = if name.starts_with("Set-") { "M" } else { "" };
+        (Arc::new(Cmdlet::from_row(&format!("{name}|{impact}||{parameters}"))), script)
     })
 }
 
@@ -202,13 +212,97 @@ async fn measure_secret(call: Invocation, out: Out) -> Ended {
             out.write(Record::Output(Value::I32(i32::try_from(length).unwrap_or(i32::MAX)))).await;
             Ended::Completed
         }
-        None => Ended::Failed(Box::new(ErrorRecord::new(
-            "System.ArgumentException",
-            "-Secret is no SecureString that can be read here",
-            ErrorCategory::InvalidArgument,
-            "NoSecret",
-        ))),
+        None => refused("-Secret is no SecureString that can be read here", "NoSecret"),
     }
+}
+
+fn refused(text: &str, id: &str) -> Ended {
+    Ended::Failed(Box::new(ErrorRecord::new("System.ArgumentException", text, ErrorCategory::InvalidArgument, id)))
+}
+
+fn cannot_prompt(error: &HostError) -> Ended {
+    let kind = "System.Management.Automation.Host.HostException";
+    Ended::Failed(Box::new(ErrorRecord::new(kind, error.to_string(), ErrorCategory::NotImplemented, "CannotPromptUser")))
+}
+
+/// Asks on the client's host in the way that `-Kind` says, and tells what it got. A secret is told in clear: it is the test's own.
+async fn read_thing(call: Invocation, out: Out) -> Ended {
+    let kind = argument(&call, "Kind").display().to_ascii_lowercase();
+    let Some(host) = &call.host else { return cannot_prompt(&HostError::NotInteractive) };
+    let (caption, message) = ("Cap".to_owned(), "Give it".to_owned());
+    let field = |name: &str, is_secret| Field { name: name.to_owned(), is_secret, ..Field::default() };
+    let question = match kind.as_str() {
+        "line" => return told(host.read_line().await.map(Value::from), &out).await,
+        "choice" => {
+            let choices = ["&Yes", "&No"].map(|label| Choice { label: label.to_owned(), help: String::new() });
+            let chosen = host.prompt_for_choice(&caption, &message, &choices, 1).await;
+            return told(chosen.map(|index| Value::I32(i32::try_from(index).unwrap_or(i32::MAX))), &out).await;
+        }
+        "secure" => Question::Secret,
+        "cred" => Question::Credential { caption, message, user: "bob".to_owned(), target: String::new() },
+        "prompt" => Question::Fields { caption: String::new(), message: String::new(), fields: vec![field("Name", false)] },
+        "fields" => Question::Fields { caption, message, fields: vec![field("Name", false), field("Pw", true)] },
+        "host" => {
+            out.write(information("a line", &["PSHOST"])).await;
+            out.write(Record::Warning("a warning line by host call".into())).await;
+            return Ended::Completed;
+        }
+        other => return refused(&format!("there is no kind {other}"), "NoSuchKind"),
+    };
+    told(host.ask(&question).await, &out).await
+}
+
+/// Every string of an answer, and of a SecureString what it hides.
+async fn told(answer: Result<Value, HostError>, out: &Out) -> Ended {
+    let mut answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return cannot_prompt(&error),
+    };
+    reveal(&mut answer);
+    out.write(Record::Output(answer)).await;
+    Ended::Completed
+}
+
+fn reveal(value: &mut Value) {
+    let clear = |value: &Value| match value {
+        Value::SecureString(secret) => secret.secret().map(|secret| Value::from(format!("secure({})", secret.expose_secret()).as_str())),
+        _ => None,
+    };
+    if let Some(text) = clear(value) {
+        *value = text;
+    } else if let Value::Object(object) = value {
+        let object = Arc::make_mut(object);
+        if let Base::Dictionary(entries) = &mut object.base {
+            entries.iter_mut().for_each(|(_, value)| reveal(value));
+        }
+        let found: Vec<(Arc<str>, Value)> =
+            object.adapted.iter().filter_map(|(name, value)| Some((Arc::clone(name), clear(value)?))).collect();
+        found.into_iter().for_each(|(name, text)| object.adapted.set(&name, text));
+    }
+}
+
+/// What was bound, by name.
+async fn set_thing(call: Invocation, out: Out) -> Ended {
+    let bound = command(&call).map(|command| command.arguments.as_slice()).unwrap_or_default();
+    let bound: Properties = bound.iter().map(|argument| (&*argument.parameter.name, argument.value.clone())).collect();
+    out.object(PsObject::notes(bound)).await;
+    Ended::Completed
+}
+
+async fn write_error(_: Invocation, out: Out) -> Ended {
+    let kind = "Microsoft.Exchange.Configuration.Tasks.ManagementObjectNotFoundException";
+    out.write(Record::Error(Box::new(ErrorRecord {
+        activity: "Get-Mailbox".into(),
+        target_name: "tgt".into(),
+        target_type: "String".into(),
+        target_object: "tgt".into(),
+        details_message: Some("details message".into()),
+        recommended_action: Some("do this".into()),
+        ..ErrorRecord::new(kind, "exc message", ErrorCategory::ObjectNotFound, "ABC,Full.Type.GetMailbox")
+    })))
+    .await;
+    out.write(Record::Warning("both ways".into())).await;
+    Ended::Completed
 }
 
 /// One record of a stream.
@@ -243,20 +337,13 @@ fn information(text: &str, tags: &[&str]) -> Record {
 }
 
 async fn invoke_host_call(call: Invocation, out: Out) -> Ended {
-    let answer = match &call.host {
-        Some(host) => host.read_line().await,
-        None => Err(exops_runspace::HostError::NotInteractive),
-    };
-    match answer {
+    let Some(host) = &call.host else { return cannot_prompt(&HostError::NotInteractive) };
+    match host.read_line().await {
         Ok(line) => {
             out.write(information("got it", &["PSHOST"])).await;
             out.object(line.as_str()).await;
             Ended::Completed
         }
-        Err(error) => {
-            let kind = "System.Management.Automation.Host.HostException";
-            let id = "CannotPromptUser";
-            Ended::Failed(Box::new(ErrorRecord::new(kind, error.to_string(), ErrorCategory::NotImplemented, id)))
-        }
+        Err(error) => cannot_prompt(&error),
     }
 }

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exops_auth::issue::{lab_authority, server_certificate};
 use exops_auth::token::{ClientCredential, Grant, KeySet, SigningKey, mint_lasting};
@@ -74,7 +74,8 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let key = SigningKey::generate(now)?;
     let keys = Arc::new(KeySet::of(std::slice::from_ref(&key))?);
     let gateway = Gateway::new(GatewayConfig {
-        quotas: exops_gateway::Quotas::default(),
+        // A client that does not answer the wish for its key is waited for in every test of one.
+        quotas: exops_gateway::Quotas { key_after: Duration::from_secs(2), ..exops_gateway::Quotas::default() },
         runspace: Arc::new(ScriptedRunspace::of_scripts(commands::all())),
         roles: Arc::new(RoleModel::parse(&role_model())?),
         store: Store::open(&folder.path().join("endpoint.sqlite")).await?,

@@ -55,6 +55,19 @@ pub(crate) fn mailbox_values(parameter: &str, form: &Form) -> Vec<(Value, Json)>
             (amend("board@contoso.com", "Payroll Access"), json!(["Laser Cutter", "Board"])),
             (Value::Null, json!([])),
         ],
+        (name, _) if name.ends_with("MessagesOnlyFrom") || name.ends_with("MessagesFrom") => vec![
+            (list(&["billing", "Laser Cutter"]), json!(["billing20260101091510", "Laser Cutter"])),
+            (amend("ann.beebe", "billing"), json!(["Laser Cutter", "Ann Beebe"])),
+            (Value::Null, json!([])),
+        ],
+        (name, _) if name.ends_with("FromDLMembers") => {
+            vec![("board".into(), json!(["Board"])), (amend("payrollaccess", "board"), json!(["Payroll Access"])), (Value::Null, json!([]))]
+        }
+        (name, _) if name.ends_with("FromSendersOrMembers") => vec![
+            (list(&["payrollaccess", "Laser Cutter"]), json!(["Laser Cutter", "Payroll Access"])),
+            (amend("board@contoso.com", "Laser Cutter"), json!(["Payroll Access", "Board"])),
+            (Value::Null, json!([])),
+        ],
         ("RetentionPolicy", _) => vec![(Value::Null, Json::Null), ("default mrm policy".into(), json!("Default MRM Policy"))],
         ("AddressBookPolicy", _) => vec![(Value::Null, Json::Null)],
         ("AuditAdmin" | "AuditDelegate" | "AuditOwner", _) => vec![
@@ -104,6 +117,9 @@ pub(crate) fn group_value(parameter: &str, form: &Form, now: bool) -> (Value, Js
         ("ManagedBy" | "GrantSendOnBehalfTo" | "ModeratedBy" | "BypassModerationFromSendersOrMembers", _) => {
             (list(["ann.beebe", "Laser Cutter"]), json!(["Ann Beebe", "Laser Cutter"]))
         }
+        (name, _) if name.ends_with("MessagesOnlyFrom") || name.ends_with("MessagesFrom") => ("ann.beebe".into(), json!(["Ann Beebe"])),
+        (name, _) if name.ends_with("FromDLMembers") => ("board".into(), json!(["Board"])),
+        (name, _) if name.ends_with("FromSendersOrMembers") => (list(["board", "Laser Cutter"]), json!(["Laser Cutter", "Board"])),
         ("MemberJoinRestriction", _) => ("approvalrequired".into(), json!("ApprovalRequired")),
         ("MemberDepartRestriction", _) => ("closed".into(), json!("Closed")),
         (_, Form::Bool) => ((!now).into(), json!(!now)),

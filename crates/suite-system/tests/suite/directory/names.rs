@@ -289,7 +289,7 @@ async fn senders_that_are_accepted_and_refused() {
                 (
                     &both,
                     table(&[("Add", list(["Board", "Laser Cutter"])), ("Remove", list(["Payroll Access", "ann.beebe"]))]),
-                    json!([["Laser Cutter"], ["Board"], ["Billing", "Board"]]),
+                    json!([["Laser Cutter"], ["Board"], ["Laser Cutter", "Board"]]),
                 ),
                 (&both, list(["Payroll Access", "ann.beebe", "ann@contoso.com"]), {
                     json!([["Ann Beebe"], ["Payroll Access"], ["Ann Beebe", "Payroll Access"]])

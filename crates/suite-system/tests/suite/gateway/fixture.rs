@@ -151,16 +151,16 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
 /// Errors of every kind that one call can have, and nothing else that could be shown.
 fn several() -> Vec<Act> {
     let error = |exception: &str, text: &str, category, target: &str| {
-        let record = ErrorRecord { target_name: target.into(), ..ErrorRecord::new(exception, text, category, "Several") };
-        Act::Write(Record::Error(Box::new(record)))
+        let record = ErrorRecord::new(exception, text, category, "Several");
+        Act::Write(Record::Error(Box::new(ErrorRecord { target_name: target.into(), activity: "Get-Several".into(), ..record })))
     };
     let ambiguous = "Microsoft.Exchange.Configuration.Tasks.ManagementObjectAmbiguousException";
     vec![
-        Act::not_found("nobody | at all"),
+        error("Microsoft.Exchange.Configuration.Tasks.ManagementObjectNotFoundException", "no a|b", ErrorCategory::NotSpecified, "a|b"),
         error(ambiguous, "'ann' matches multiple entries.", ErrorCategory::InvalidData, "ann"),
         Act::warning("between"),
         error("System.TimeoutException", "\u{fc}ber\nzwei \u{1b}[31mZeilen", ErrorCategory::OperationTimeout, ""),
-        error("System.UnauthorizedAccessException", "not this one", ErrorCategory::PermissionDenied, "bob"),
+        error("System.InvalidOperationException", "not now", ErrorCategory::InvalidOperation, "bob"),
     ]
 }
 
@@ -202,6 +202,7 @@ impl Fixture {
                     post(async move || json!({"access_token": *gives.lock().unwrap(), "expires_in": 3600}).to_string()),
                 )
                 .route("/ping", get(async || "pong"))
+                .route("/count", post(async |body: axum::body::Bytes| body.len().to_string()))
                 .route("/big", get(async || "x".repeat(BIG)))
                 .route("/panic", get(async || -> &'static str { panic!("this test's route panics on purpose") }))
                 .route(

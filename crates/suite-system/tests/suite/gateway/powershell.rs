@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exops_policy::DirectoryRole;
-use exops_psobject::{ErrorCategory, ErrorRecord, PsObject, Value};
+use exops_auth::session_key::{ExchangeKey, SessionKey};
+use exops_gateway::Quotas;
+use exops_policy::{DirectoryRole, EXCHANGE_MANAGE_AS_APP};
+use exops_psobject::{ErrorCategory, ErrorRecord, Properties, PsObject, SecureString, Value};
 use exops_psrp::{Command, HostInfo, HostMethod, HostResponse, PipelineEnd, PipelineRequest};
 use exops_remoting::client::{ClientConfig, ClientEvent, ClientSession, RequestId};
-use exops_runspace::{Choice, Confirm, HostError};
+use exops_runspace::{Choice, Confirm, Field, HostError, Question};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH};
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::fixture::{Fixture, basic};
+use super::fixture::{AUDIENCE, Fixture, basic};
 
 /// Status and body, or nothing where the exchange was lost.
 type Answered = Option<(u16, Vec<u8>)>;
@@ -231,22 +233,26 @@ async fn a_shell_belongs_to_its_principal() {
     let fixture = Fixture::start().await;
     let mut session = Session::new(&fixture, &fixture.admin());
     session.open().await;
-    // A-08: the right shell id under another principal is an unknown shell; the owner does not notice.
+    // A-08: the right shell id under another principal, or under the same object id in another tenant, is an unknown shell; the
+    // owner does not notice.
     let mut thief = Session::new(&fixture, &fixture.token(0xd, DirectoryRole::ExchangeAdministrator));
+    let roles = ([EXCHANGE_MANAGE_AS_APP], [DirectoryRole::ExchangeAdministrator]);
+    let elsewhere = fixture.token_of(Uuid::from_u128(2), 0xb, &roles.0, &roles.1, true, AUDIENCE);
     let selector = session.pool_id.to_string().to_uppercase();
-    for action in [
-        "http://schemas.xmlsoap.org/ws/2004/09/transfer/Delete",
-        "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Receive",
-        "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Signal",
-    ] {
-        let body = envelope(action, &selector);
-        let post = |token: &str| {
-            fixture.client.post(&thief.url).bearer_auth(token).header("Content-Type", "application/soap+xml").body(body.clone()).send()
-        };
-        let answer = post(&thief.token).await.unwrap();
-        assert_eq!(answer.status(), 500);
-        let text = answer.text().await.unwrap();
-        assert!(text.contains("2150858843") && text.contains("was not found on the server"), "{text}");
+    for token in [&thief.token, &elsewhere] {
+        for action in
+            ["transfer/Delete", "transfer/Get"].map(|action| format!("http://schemas.xmlsoap.org/ws/2004/09/{action}")).into_iter().chain(
+                ["Receive", "Signal", "Send", "Command", "Disconnect", "Reconnect", "Connect"]
+                    .map(|action| format!("http://schemas.microsoft.com/wbem/wsman/1/windows/shell/{action}")),
+            )
+        {
+            let body = envelope(&action, &selector);
+            let post = fixture.client.post(&thief.url).bearer_auth(token).header("Content-Type", "application/soap+xml").body(body).send();
+            let answer = post.await.unwrap();
+            assert_eq!(answer.status(), 500, "{action}");
+            let text = answer.text().await.unwrap();
+            assert!(text.contains("2150858843") && text.contains("was not found on the server"), "{action}: {text}");
+        }
     }
     thief.open().await;
     // A fresh token of the same principal, and a role that is gone (A-09).
@@ -418,9 +424,98 @@ async fn prompts_of_cmdlets() {
     fixture.finish().await;
 }
 
+/// C-09: a secret that a host is asked for travels under the session's key, which the server asks for first and waits for, but not
+/// for ever; one that the key does not open, and what is no secret, are no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn c09_secrets_that_a_host_is_asked_for() {
+    let limit = Duration::from_millis(600);
+    let fixture = Fixture::with_quotas(Quotas { key_after: limit, ..Quotas::default() }).await;
+    let token = fixture.admin();
+    let fields =
+        vec![Field { name: "Name".to_owned(), ..Field::default() }, Field { name: "Pw".to_owned(), is_secret: true, ..Field::default() }];
+    let (caption, message) = ("Cap".to_owned(), "Give it".to_owned());
+    let credential =
+        Question::Credential { caption: caption.clone(), message: message.clone(), user: "bob".to_owned(), target: String::new() };
+    let form = Question::Fields { caption, message, fields };
+    let of_credential = |secret: SecureString| {
+        let properties: Properties = [("UserName", Value::from("bob")), ("Password", Value::SecureString(secret))].into_iter().collect();
+        Value::from(PsObject { adapted: properties, ..PsObject::default() })
+    };
+    let of_form = |secret: SecureString| {
+        let entries = vec![(Value::from("Name"), Value::from("typed")), (Value::from("Pw"), Value::SecureString(secret))];
+        Value::from(PsObject { base: exops_psobject::Base::Dictionary(entries), ..PsObject::default() })
+    };
+    let clear = || SecureString::clear("p@ss w\u{f6}rd".into());
+    for exchanges in [true, false] {
+        let mut session = Session::with(&fixture, &token, |config| config.host = HostInfo::INTERACTIVE);
+        session.open().await;
+        let own = ExchangeKey::generate().unwrap();
+        let mut key: Option<SessionKey> = None;
+        for (question, answer, method) in [
+            (Question::Secret, (|secret| Value::SecureString(secret)) as fn(SecureString) -> Value, HostMethod::ReadLineAsSecureString),
+            (credential.clone(), of_credential, HostMethod::PromptForCredential1),
+            (form.clone(), of_form, HostMethod::Prompt),
+        ] {
+            for wrong in [false, true] {
+                let before = fixture.runspace.invocations().len();
+                let (runspace, asked) = (Arc::clone(&fixture.runspace), question.clone());
+                let asking = tokio::spawn(async move {
+                    while runspace.invocations().len() == before {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    runspace.invocations().pop().unwrap().host.unwrap().ask(&asked).await
+                });
+                let id = session.machine.invoke(&PipelineRequest::from(Command::new("Remove-Thing").with("Identity", "a")));
+                let begun = std::time::Instant::now();
+                let mut call = None;
+                // The key and the call come on Receives of their own, in either order.
+                while call.is_none() || key.is_some() != exchanges {
+                    match session.event().await {
+                        ClientEvent::KeyRequested if exchanges => session.machine.send_key(own.public_key()),
+                        ClientEvent::KeyRequested => {}
+                        ClientEvent::Key(sealed) => key = Some(own.open(&sealed).unwrap()),
+                        ClientEvent::HostCall { pipeline: Some(asked), call: asked_by } => {
+                            assert_eq!((asked, asked_by.method), (id, method));
+                            call = Some(asked_by);
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                assert_eq!(begun.elapsed() >= limit, !exchanges, "waits for the key, and no longer");
+                let call = call.unwrap();
+                let sealed = match &key {
+                    Some(key) if !wrong => key.encrypt(&"p@ss w\u{f6}rd".into()).unwrap(),
+                    _ => SessionKey::generate().unwrap().encrypt(&"p@ss w\u{f6}rd".into()).unwrap(),
+                };
+                let result = Ok(answer(SecureString::sealed(sealed)));
+                session.machine.respond(Some(id), &HostResponse { call_id: call.call_id, method, result });
+                let asking = async { asking.await.unwrap() };
+                tokio::pin!(asking);
+                let answered = loop {
+                    tokio::select! {
+                        answered = &mut asking => break answered,
+                        () = session.turn() => {}
+                    }
+                };
+                let due = if exchanges && !wrong { Ok(answer(clear())) } else { Err(HostError::Unreadable) };
+                assert_eq!(answered, due, "{method:?}");
+                session.machine.stop(id);
+                assert_eq!(session.ended().await, (id, PipelineEnd::Stopped));
+            }
+        }
+        session.close().await;
+    }
+    fixture.finish().await;
+}
+
 pub(super) fn envelope(action: &str, shell: &str) -> String {
     let body = match action.rsplit('/').next().unwrap() {
         "Receive" => r#"<r:Receive><r:DesiredStream>stdout</r:DesiredStream></r:Receive>"#,
+        "Send" => r#"<r:Send><r:Stream Name="stdin">AAAA</r:Stream></r:Send>"#,
+        "Command" => r#"<r:CommandLine><r:Command/><r:Arguments>AAAA</r:Arguments></r:CommandLine>"#,
+        "Disconnect" => "<r:Disconnect/>",
+        "Reconnect" => "<r:Reconnect/>",
+        "Connect" => r#"<r:Connect><connectXml xmlns="http://schemas.microsoft.com/powershell">AAAA</connectXml></r:Connect>"#,
         "Signal" => r#"<r:Signal CommandId="00000000-0000-0000-0000-000000000001"><r:Code>powershell/signal/crtl_c</r:Code></r:Signal>"#,
         _ => "",
     };

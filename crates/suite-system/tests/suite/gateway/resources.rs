@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use exops_gateway::Quotas;
 use exops_policy::DirectoryRole;
-use exops_psrp::{Command, PipelineEnd};
+use exops_psrp::{Channel, ClientPool, ClientPoolConfig, Command, PipelineEnd};
 use exops_remoting::client::ClientEvent;
 use exops_remoting::wsman::{Fault, Limits, ResponseBody, parse_response};
 
@@ -14,6 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use uuid::Uuid;
 
 use super::fixture::{BIG, Fixture};
 use super::powershell::{Session, envelope};
@@ -139,11 +142,7 @@ async fn h10_connections_of_one_address_and_readers_that_stall() {
         assert!(Instant::now() < limit, "connections that are gone count no more");
     }
 
-    let mut roots = RootCertStore::empty();
-    roots.add(fixture.root.clone()).unwrap();
-    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let connector = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+    let connector = connector(&fixture);
     let ask = async || {
         let mut stream = connector.connect("localhost".try_into().unwrap(), connect("127.0.0.1").await).await.unwrap();
         stream.write_all(b"GET /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -163,6 +162,78 @@ async fn h10_connections_of_one_address_and_readers_that_stall() {
     let ended = stalled.read_to_end(&mut rest).await;
     assert!(rest.len() < BIG, "cut off after {} bytes: {ended:?}", rest.len());
     fixture.finish().await;
+}
+
+/// H-10: a body that comes byte by byte is cut off in its time on every route, whoever would read it; others are served meanwhile. A
+/// large one that comes at a usual rate may take longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn h10_bodies_that_come_slowly() {
+    let within = Duration::from_millis(500);
+    let fixture = Fixture::with_quotas(Quotas { body_within: within, ..Quotas::default() }).await;
+    let server: SocketAddr = fixture.base.replace("https://localhost", "127.0.0.1").parse().unwrap();
+    let connector = connector(&fixture);
+    let token = fixture.admin();
+    let slow = async |path: &str, kind: &str| {
+        let mut stream =
+            connector.connect("localhost".try_into().unwrap(), tokio::net::TcpStream::connect(server).await.unwrap()).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: {kind}\r\nContent-Length: 100000\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let began = Instant::now();
+        let trickle = async {
+            while writer.write_all(b"<").await.is_ok() && writer.flush().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            std::future::pending().await
+        };
+        let mut answer = vec![0; 64];
+        let read = tokio::select! {
+            read = reader.read(&mut answer) => read.unwrap_or(0),
+            () = trickle => 0,
+        };
+        (String::from_utf8_lossy(&answer[..read]).chars().skip(9).take(3).collect::<String>(), began.elapsed())
+    };
+    let rest = fixture.url().split_once("localhost").unwrap().1.split_once('/').map(|(_, path)| format!("/{path}")).unwrap();
+    let others = async {
+        let began = Instant::now();
+        for _ in 0..20 {
+            let answer = fixture.client.get(format!("{}/ping", fixture.base)).send().await.unwrap();
+            assert_eq!(answer.text().await.unwrap(), "pong");
+        }
+        assert!(began.elapsed() < Duration::from_secs(5));
+    };
+    let soap = "application/soap+xml;charset=UTF-8";
+    let (powershell, rest, count, ()) =
+        tokio::join!(slow("/powershell-liveid", soap), slow(&rest, "application/json"), slow("/count", "text/plain"), others);
+    for (what, (status, took), due) in [("powershell", powershell, "408"), ("REST", rest, "408"), ("another route", count, "400")] {
+        assert_eq!(status, due, "{what}");
+        assert!(took >= within && took < Duration::from_secs(15), "{what} was cut off after {took:?}");
+    }
+    // A mebibyte in thirty-two parts, which takes twice the time that a byte may take.
+    let mut stream =
+        connector.connect("localhost".try_into().unwrap(), tokio::net::TcpStream::connect(server).await.unwrap()).await.unwrap();
+    stream.write_all(b"POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\nConnection: close\r\n\r\n").await.unwrap();
+    let began = Instant::now();
+    for _ in 0..32 {
+        stream.write_all(&[b'x'; 32 << 10]).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::time::sleep(within / 16).await;
+    }
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("1048576") && began.elapsed() > within, "{answer}");
+    fixture.finish().await;
+}
+
+/// A TLS client for whoever writes its own bytes.
+fn connector(fixture: &Fixture) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(fixture.root.clone()).unwrap();
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 fn fault(body: &[u8]) -> Fault {
@@ -201,5 +272,85 @@ async fn r02_shells_that_were_left_behind_make_room() {
         assert_eq!(alive.run(Command::new("Get-Mailbox")).await.3, PipelineEnd::Completed);
     }
     alive.close().await;
+    fixture.finish().await;
+}
+
+/// Megabytes that this process holds; zero where the system does not tell.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or_default() / 1024
+}
+
+/// R-02, R-03: a thousand shells that somebody opens and leaves are gone after their idle time, twice over, and memory stays where it
+/// was; while they come and go another caller's commands take as long as before, and the one above a thousand is told why.
+#[tokio::test(flavor = "multi_thread")]
+async fn r02_and_r03_a_thousand_abandoned_shells() {
+    const SHELLS: usize = 1_000;
+    let quotas = Quotas { shells: SHELLS, requests: 100_000, ..Quotas::default() };
+    let fixture = Fixture::with_quotas(quotas).await;
+    let (noisy, quiet) = (fixture.admin(), fixture.token(0xd, DirectoryRole::ExchangeAdministrator));
+    let mut patient = Session::new(&fixture, &quiet);
+    patient.open().await;
+    let url = format!("{}/powershell", fixture.base);
+    let post = async |token: &str, body: String| {
+        let request = fixture.client.post(&url).bearer_auth(token).header("Content-Type", "application/soap+xml").body(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    // All shells of a round end at one moment, however long it takes to open them.
+    let create = |ends: Instant| {
+        let idle = ends.saturating_duration_since(Instant::now()).as_secs_f32();
+        let id = Uuid::new_v4();
+        let creation = STANDARD.encode(ClientPool::new(ClientPoolConfig::new(id)).take(Channel::Pool, usize::MAX));
+        let shell = format!(
+            r#"<r:Shell ShellId="{id}"><r:IdleTimeOut>PT{idle:.3}S</r:IdleTimeOut><r:InputStreams>stdin pr</r:InputStreams><r:OutputStreams>stdout</r:OutputStreams><creationXml xmlns="http://schemas.microsoft.com/powershell">{creation}</creationXml></r:Shell>"#
+        );
+        let option = r#"<w:OptionSet><w:Option Name="protocolversion" MustComply="true">2.3</w:Option></w:OptionSet></s:Header><s:Body>"#;
+        let envelope = envelope("http://schemas.xmlsoap.org/ws/2004/09/transfer/Create", "");
+        let envelope = envelope.replace(r#"<w:SelectorSet><w:Selector Name="ShellId"></w:Selector></w:SelectorSet>"#, "");
+        envelope.replace("</s:Header><s:Body>", &format!("{option}{shell}"))
+    };
+    let listed = async || {
+        let list = envelope("http://schemas.xmlsoap.org/ws/2004/09/enumeration/Enumerate", "")
+            .replace(r#"<w:SelectorSet><w:Selector Name="ShellId"></w:Selector></w:SelectorSet>"#, "")
+            .replace("http://schemas.microsoft.com/powershell/Microsoft.Exchange", "http://schemas.microsoft.com/wbem/wsman/1/windows/shell")
+            .replace("<s:Body></s:Body>", r#"<s:Body><n:Enumerate xmlns:n="http://schemas.xmlsoap.org/ws/2004/09/enumeration"><w:OptimizeEnumeration/><w:MaxElements>32000</w:MaxElements></n:Enumerate></s:Body>"#);
+        let (status, text) = post(&noisy, list).await;
+        assert_eq!(status, 200, "{text}");
+        text.matches("<rsp:ShellId>").count()
+    };
+    let mut held = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for round in 0..2 {
+        let ends = Instant::now() + Duration::from_secs(20);
+        for part in 0..SHELLS / 50 {
+            let created = futures_util::future::join_all((0..50).map(|_| post(&noisy, create(ends)))).await;
+            assert!(
+                created.iter().all(|(status, _)| *status == 200),
+                "round {round}, part {part}: {:?}",
+                created.iter().find(|c| c.0 != 200)
+            );
+            if part % 5 == 0 {
+                let began = Instant::now();
+                assert_eq!(patient.run(Command::new("Get-Mailbox")).await.3, PipelineEnd::Completed);
+                slowest = slowest.max(began.elapsed());
+            }
+        }
+        let (status, text) = post(&noisy, create(ends)).await;
+        assert!(status == 500 && text.contains("2150859173") && text.contains("maximum number of 1000 concurrent shells"), "{text}");
+        assert!(listed().await > 0);
+        let limit = Instant::now() + Duration::from_secs(40);
+        while listed().await > 0 {
+            assert!(Instant::now() < limit, "shells are left");
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            assert_eq!(patient.run(Command::new("Get-Mailbox")).await.3, PipelineEnd::Completed);
+        }
+        held.push(resident());
+    }
+    assert!(held[1] <= held[0] + 16, "{held:?} MB after a thousand shells each");
+    println!("R-02: {held:?} MB after each thousand; R-03: the other caller's slowest command took {slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "another caller waited for {slowest:?}");
+    patient.close().await;
     fixture.finish().await;
 }

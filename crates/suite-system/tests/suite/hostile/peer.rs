@@ -1,5 +1,6 @@
 //! A client that can do everything wrong: it writes each envelope itself and looks at nothing but what came back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -7,7 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use exops_psobject::Value;
 use exops_psrp::{Channel, ClientPool, ClientPoolConfig, ClientPoolEvent, Command, MessageType, PipelineEnd, PipelineRequest};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value as Json;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use uuid::Uuid;
 
 use crate::scripted_endpoint::Endpoint;
@@ -28,6 +35,8 @@ const SOON: Duration = Duration::from_secs(20);
 pub(super) struct Target {
     endpoint: Endpoint,
     pub(super) client: reqwest::Client,
+    root: reqwest::Certificate,
+    ca_file: String,
     pub(super) url: String,
     pub(super) authorization: String,
 }
@@ -76,13 +85,18 @@ impl Answer {
 
 impl Target {
     pub(super) fn start() -> Self {
-        let endpoint = Endpoint::start();
+        Self::with_descriptors(None)
+    }
+
+    /// With no more than so many files and connections at once.
+    pub(super) fn with_descriptors(most: Option<u32>) -> Self {
+        let endpoint = Endpoint::with_descriptors(most);
         let ready: Json = serde_json::from_slice(&std::fs::read(&endpoint.ready).unwrap()).unwrap();
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         let root = reqwest::Certificate::from_pem(&std::fs::read(text("ca_file")).unwrap()).unwrap();
-        let client = reqwest::Client::builder().tls_certs_only([root]).no_proxy().build().unwrap();
+        let client = client(&root);
         let authorization = format!("Basic {}", STANDARD.encode(format!("{}:{}", text("user"), text("password"))));
-        Self { endpoint, client, url: text("powershell"), authorization }
+        Self { endpoint, client, root, ca_file: text("ca_file"), url: text("powershell"), authorization }
     }
 
     /// Sends bytes as they are.
@@ -107,6 +121,41 @@ impl Target {
         let text = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
         assert!(begun.elapsed() < SOON, "{:?} for {status} {}", begun.elapsed(), text.chars().take(200).collect::<String>());
         Answer { status, text, headers }
+    }
+
+    /// A client without connections.
+    pub(super) fn fresh_client(&self) -> reqwest::Client {
+        client(&self.root)
+    }
+
+    /// Where the process listens.
+    pub(super) fn address(&self) -> String {
+        let port = self.url.trim_start_matches("https://localhost:").split('/').next().unwrap();
+        format!("127.0.0.1:{port}")
+    }
+
+    /// A TLS connection for whoever reads as slowly as it likes; the system takes in little for it.
+    pub(super) async fn stream(&self) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.ca_file).unwrap()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let socket = socket.connect(self.address().parse().unwrap()).await.unwrap();
+        TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), socket).await.unwrap()
+    }
+
+    /// Files and connections that the process has open.
+    pub(super) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.endpoint.process.id())).map_or(usize::MAX, Iterator::count)
+    }
+
+    /// How long the process has computed. Clock ticks are a hundredth of a second on every Linux.
+    pub(super) fn worked(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.endpoint.process.id())).unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        Duration::from_millis(fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
     }
 
     /// Megabytes that the process holds now, and has held at most. Zero where the system does not tell.
@@ -145,6 +194,10 @@ impl Target {
         shell.lives().await;
         shell.delete().await.is_done("delete");
     }
+}
+
+fn client(root: &reqwest::Certificate) -> reqwest::Client {
+    reqwest::Client::builder().tls_certs_only([root.clone()]).no_proxy().build().unwrap()
 }
 
 /// An envelope with the headers that every request has, and more.
@@ -189,13 +242,15 @@ pub(super) struct Shell<'a> {
     pub(super) output: Vec<Value>,
     pub(super) end: Option<PipelineEnd>,
     pub(super) calls: Vec<exops_psrp::HostCall>,
+    /// The session key under the client's, where it came.
+    pub(super) key: Option<String>,
 }
 
 impl<'a> Shell<'a> {
     pub(super) fn new(target: &'a Target) -> Self {
         let id = Uuid::new_v4();
         let config = ClientPoolConfig { host: exops_psrp::HostInfo::INTERACTIVE, ..ClientPoolConfig::new(id) };
-        Self { target, pool: ClientPool::new(config), id, opened: false, output: Vec::new(), end: None, calls: Vec::new() }
+        Self { target, pool: ClientPool::new(config), id, opened: false, output: Vec::new(), end: None, calls: Vec::new(), key: None }
     }
 
     pub(super) fn selector(&self) -> String {
@@ -282,6 +337,7 @@ impl<'a> Shell<'a> {
                 ClientPoolEvent::Output(_, value) => self.output.push(value),
                 ClientPoolEvent::PipelineEnded(_, end) => self.end = Some(end),
                 ClientPoolEvent::HostCall(_, call) => self.calls.push(call),
+                ClientPoolEvent::Key(sealed) => self.key = Some(sealed),
                 _ => {}
             }
         }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use exops_auth::session_key::{ExchangeKey, SessionKey};
 use exops_psobject::{PsObject, Value};
 use exops_psrp::{Command, HostMethod, HostResponse, MessageType, PipelineEnd};
 use uuid::Uuid;
@@ -75,6 +78,7 @@ async fn c_03_to_c_08_hostile_objects() {
         ("C-03 levels without end", "<Obj RefId=\"0\"><LST>".repeat(60_000)),
         ("C-03 an unknown reference", "<Ref RefId=\"7\"/>".to_owned()),
         ("C-03 a reference forward", obj("<LST><Ref RefId=\"1\"/><Obj RefId=\"1\"><LST/></Obj></LST>")),
+        ("C-03 a reference to itself", obj("<LST><Ref RefId=\"0\"/></LST>")),
         ("C-03 an unknown type reference", obj("<TNRef RefId=\"5\"/>")),
         ("C-04 references that multiply", fan),
         ("C-07 a large I64", "<I64>9223372036854775808</I64>".to_owned()),
@@ -100,8 +104,8 @@ async fn c_03_to_c_08_hostile_objects() {
                   <ToString>calc.exe</ToString><Props><S N=\"MethodName\">Start</S><SBK N=\"Script\">Start-Process calc</SBK>\
                   <BA N=\"SerializationData\">AAEAAAD/////AQ==</BA></Props>";
     let escapes = "_x005F_x000A_ _x005F_x005F__xD83D__xDE00_ _xD800_ _x00_ _xZZZZ_";
-    // A reference to what it stands in is a text, never a cycle.
-    let cycle = obj("<LST><Ref RefId=\"0\"/></LST>");
+    // A reference to what it stands in, further out, is a text, never a cycle.
+    let cycle = obj("<LST><Obj RefId=\"1\"><LST><Ref RefId=\"0\"/></LST></Obj></LST>");
     let taken = [obj(gadget), format!("<S>{escapes}</S>"), cycle, "<Db>NaN</Db>".to_owned(), "<Db>-INF</Db>".to_owned()];
     for content in &taken {
         number += 1;
@@ -159,6 +163,29 @@ async fn c_09_key_exchange() {
         let PipelineEnd::Failed(record) = end else { panic!("{sealed:?}: {output:?} {end:?}") };
         assert!(output.is_empty());
         texts.push(record.message.to_string());
+    }
+    // The same with a key: other bytes, a part of a block, padding that is none, another session's, and nothing that it should be.
+    let exchange = ExchangeKey::generate().unwrap();
+    let public = raw_message(90, MessageType::PublicKey, shell.id, Uuid::nil(), &key(exchange.public_key()));
+    shell.send(None, &public).await.is_done("the key");
+    while shell.key.is_none() {
+        let answer = shell.receive(None).await;
+        shell.read(None, &answer);
+    }
+    let own = exchange.open(&shell.key.take().unwrap()).unwrap();
+    shell.send(None, &public).await.is_refused("the key a second time");
+    let good = STANDARD.decode(own.encrypt(&"sixteen".into()).unwrap()).unwrap();
+    let [part, longer] = [good[..good.len() - 1].to_vec(), [good.as_slice(), &[7; 5]].concat()].map(|bytes| STANDARD.encode(bytes));
+    let foreign = SessionKey::generate().unwrap().encrypt(&"sixteen".into()).unwrap();
+    let padding = STANDARD.encode([7; 16]);
+    for (sealed, length) in [(STANDARD.encode(&good), Some(7)), (part, None), (longer, None), (padding, None), (foreign, None)] {
+        let command = Command::new("Measure-Secret").with("Secret", Value::SecureString(sealed.as_str().into()));
+        let id = shell.invoke(command, false).await;
+        match (shell.collect(id).await, length) {
+            ((output, PipelineEnd::Completed), Some(length)) => assert_eq!(output, [Value::I32(length)]),
+            ((output, PipelineEnd::Failed(record)), None) if output.is_empty() => texts.push(record.message.to_string()),
+            (other, _) => panic!("{sealed}: {other:?}"),
+        }
     }
     texts.dedup();
     assert_eq!(texts.len(), 1, "{texts:?}");
@@ -249,21 +276,16 @@ async fn c_11_forged_answers() {
         for forged in 0..400 {
             flood.extend(shell.pool.respond(Some(id), &answer(call.call_id + 1 + round * 400 + forged, "forged")));
         }
-        shell.send_text(Some(id), "pr", "", &base64(&flood)).await.is_done("forged answers");
+        shell.send_text(Some(id), "pr", "", &STANDARD.encode(&flood)).await.is_done("forged answers");
     }
     shell.send(None, &shell_answer(&shell, "for the pool")).await;
     let real = shell.pool.respond(Some(id), &answer(call.call_id, "real"));
-    shell.send_text(Some(id), "pr", "", &base64(&real)).await.is_done("the answer");
+    shell.send_text(Some(id), "pr", "", &STANDARD.encode(&real)).await.is_done("the answer");
     let second = shell.pool.respond(Some(id), &answer(call.call_id, "second"));
-    shell.send_text(Some(id), "pr", "", &base64(&second)).await;
+    shell.send_text(Some(id), "pr", "", &STANDARD.encode(&second)).await;
     let (output, end) = shell.collect(id).await;
     assert_eq!((output, end), (vec!["real".into()], PipelineEnd::Completed));
     shell.lives().await;
-}
-
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 fn shell_answer(shell: &Shell<'_>, text: &str) -> Vec<u8> {

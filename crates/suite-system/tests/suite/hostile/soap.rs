@@ -4,11 +4,13 @@ use std::net::TcpListener;
 use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
-use exops_psrp::Command;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use exops_psrp::{Command, MessageType};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use uuid::Uuid;
 
-use super::peer::{RESOURCE, SHELL, TRANSFER, Target, envelope};
+use super::peer::{RESOURCE, SHELL, TRANSFER, Target, envelope, raw_message};
 
 const IDENTIFY: &str = "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"><s:Header/><s:Body>\
                         <i:Identify xmlns:i=\"http://schemas.dmtf.org/wbem/wsman/identify/1/wsmanidentity.xsd\"/></s:Body></s:Envelope>";
@@ -87,18 +89,24 @@ async fn x_03_huge_documents() {
     let inside = |text: &str| receive.replace("</s:Header>", &format!("{text}</s:Header>"));
     let numbered = |count: usize, form: fn(usize) -> String| (0..count).map(form).collect::<String>();
     let before = target.memory().0;
-    for (what, hostile) in [
-        ("a million nested elements", inside(&"<a>".repeat(1_000_000))),
-        ("nested as deep as a body allows", inside(&"<a>".repeat(600_000))),
-        ("nested and closed", inside(&format!("{}{}", "<a>".repeat(200_000), "</a>".repeat(200_000)))),
-        ("a million attributes", inside(&format!("<a{}/>", numbered(1_000_000, |n| format!(" a{n}=''"))))),
-        ("attributes as many as a body allows", inside(&format!("<a{}/>", numbered(150_000, |n| format!(" a{n}=''"))))),
-        ("64 MiB of text", inside(&"x".repeat(64 << 20))),
-        ("100,000 namespaces", inside(&format!("<a{}/>", numbered(60_000, |n| format!(" xmlns:n{n}='u:{n}'"))))),
-        ("a prefix bound anew by each element", inside(&numbered(80_000, |n| format!("<x:a xmlns:x='u:{n}'>")))),
-        ("elements side by side", inside(&"<a/>".repeat(400_000))),
+    // What is longer than a body may be, and of each the most that fits into one: that is for the reader to refuse.
+    for (what, hostile, fits) in [
+        ("a million nested elements", inside(&"<a>".repeat(1_000_000)), false),
+        ("nested as deep as a body allows", inside(&"<a>".repeat(600_000)), true),
+        ("nested and closed", inside(&format!("{}{}", "<a>".repeat(200_000), "</a>".repeat(200_000))), true),
+        ("a million attributes", inside(&format!("<a{}/>", numbered(1_000_000, |n| format!(" a{n}=''")))), false),
+        ("attributes as many as a body allows", inside(&format!("<a{}/>", numbered(150_000, |n| format!(" a{n}=''")))), true),
+        ("64 MiB of text", inside(&"x".repeat(64 << 20)), false),
+        ("100,000 namespaces", inside(&format!("<a{}/>", numbered(100_000, |n| format!(" xmlns:n{n}='u:{n}'")))), false),
+        ("100,000 short ones", inside(&format!("<a{}/>", numbered(100_000, |n| format!(" xmlns:n{n:x}=''")))), true),
+        ("namespaces as many as a body allows", inside(&format!("<a{}/>", numbered(60_000, |n| format!(" xmlns:n{n}='u:{n}'")))), true),
+        ("a prefix bound anew by each element", inside(&numbered(70_000, |n| format!("<x:a xmlns:x='u:{n}'>"))), true),
+        ("a prefix bound anew side by side", inside(&numbered(60_000, |n| format!("<x:a xmlns:x='u:{n}'/>"))), true),
+        ("elements side by side", inside(&"<a/>".repeat(400_000)), true),
     ] {
-        target.post(hostile).await.is_refused(what);
+        let answer = target.post(hostile).await;
+        answer.is_refused(what);
+        assert_eq!(answer.fault().is_some(), fits, "{what}: {answer:?}");
     }
     let (_, most) = target.memory();
     assert!(most < before + GROWTH, "{before} MB became {most} MB");
@@ -119,28 +127,40 @@ async fn x_04_ambiguous_envelopes() {
         let start = receive.split_once("<s:Header>").unwrap().0;
         format!("{start}{inside}</s:Envelope>")
     };
-    for (what, hostile) in [
-        ("two actions", receive.replace("<a:Action", &format!("{}<a:Action", action(&format!("{TRANSFER}/Delete"))))),
-        ("an action after the action", receive.replace("</s:Header>", &format!("{}</s:Header>", action(&format!("{TRANSFER}/Delete"))))),
-        ("two shells", delete.replace("</w:SelectorSet>", &format!("</w:SelectorSet>{other}"))),
+    let (header_of, schema, must, action_of) = (2_150_858_767, 2_150_858_817, 2_150_858_768, 2_150_858_771);
+    for (what, hostile, due) in [
+        ("two actions", receive.replace("<a:Action", &format!("{}<a:Action", action(&format!("{TRANSFER}/Delete")))), header_of),
+        (
+            "an action after the action",
+            receive.replace("</s:Header>", &format!("{}</s:Header>", action(&format!("{TRANSFER}/Delete")))),
+            header_of,
+        ),
+        ("two shells", delete.replace("</w:SelectorSet>", &format!("</w:SelectorSet>{other}")), header_of),
         (
             "two ids in one set",
             delete.replace("<w:SelectorSet>", &format!("<w:SelectorSet>{}", "<w:Selector Name=\"ShellId\">0</w:Selector>")),
+            header_of,
         ),
-        ("two bodies", receive.replace("</s:Envelope>", "<s:Body/></s:Envelope>")),
-        ("the header after the body", envelope_of(&format!("<s:Body/><s:Header>{header}</s:Header>"))),
-        ("two headers", envelope_of(&format!("<s:Header>{header}</s:Header><s:Header>{header}</s:Header><s:Body/>"))),
-        ("a header that must be understood", delete.replace("</s:Header>", "<x:New xmlns:x='u:x' s:mustUnderstand='true'/></s:Header>")),
-        ("SOAP 1.1", delete.replace("http://www.w3.org/2003/05/soap-envelope", "http://schemas.xmlsoap.org/soap/envelope/")),
+        ("two bodies", receive.replace("</s:Envelope>", "<s:Body/></s:Envelope>"), schema),
+        ("the header after the body", envelope_of(&format!("<s:Body/><s:Header>{header}</s:Header>")), schema),
+        ("two headers", envelope_of(&format!("<s:Header>{header}</s:Header><s:Header>{header}</s:Header><s:Body/>")), schema),
+        (
+            "a header that must be understood",
+            delete.replace("</s:Header>", "<x:New xmlns:x='u:x' s:mustUnderstand='true'/></s:Header>"),
+            must,
+        ),
+        ("SOAP 1.1", delete.replace("http://www.w3.org/2003/05/soap-envelope", "http://schemas.xmlsoap.org/soap/envelope/"), schema),
         (
             "another addressing",
             delete.replace("http://schemas.xmlsoap.org/ws/2004/08/addressing\"", "http://www.w3.org/2005/08/addressing\""),
+            must,
         ),
-        ("no action", delete.replace("a:Action", "a:NoAction")),
-        ("no body", envelope_of(&format!("<s:Header>{header}</s:Header>"))),
-        ("an unknown action", delete.replace("/Delete", "/Destroy")),
+        ("no action", delete.replace("a:Action", "a:NoAction"), must),
+        ("no body", envelope_of(&format!("<s:Header>{header}</s:Header>")), schema),
+        ("an unknown action", delete.replace("/Delete", "/Destroy"), action_of),
     ] {
-        target.post(hostile).await.is_refused(what);
+        let answer = target.post(hostile).await;
+        assert_eq!((answer.status, answer.fault()), (500, Some(due)), "{what}: {answer:?}");
     }
     // Nothing was deleted.
     assert_eq!(target.shells().await.len(), 1);
@@ -169,6 +189,11 @@ async fn x_05_encodings() {
         ("no charset", IDENTIFY.as_bytes().to_vec(), "application/soap+xml", true),
         ("UTF-16, little end first", units(u16::to_le_bytes, true), utf16, true),
         ("UTF-16, big end first", units(u16::to_be_bytes, true), utf16, true),
+        ("UTF-16 with the mark of the other order", [&[0xFF, 0xFE][..], &units(u16::to_be_bytes, false)].concat(), utf16, false),
+        ("UTF-8 with UTF-16's mark", [b"\xFF\xFE", IDENTIFY.as_bytes()].concat(), utf8, false),
+        ("UTF-8 with UTF-32's mark", [b"\xFF\xFE\0\0", IDENTIFY.as_bytes()].concat(), utf8, false),
+        ("UTF-16 with UTF-8's mark", [b"\xEF\xBB\xBF", &*units(u16::to_le_bytes, false)].concat(), utf16, false),
+        ("UTF-16 that is said to be UTF-8", units(u16::to_le_bytes, true), utf8, false),
         ("UTF-16 cut in the middle of a unit", units(u16::to_le_bytes, true)[..301].to_vec(), utf16, false),
         ("UTF-7", IDENTIFY.replace('<', "+ADw-").into_bytes(), "application/soap+xml;charset=UTF-7", false),
         ("a declaration that lies", declared("UTF-7"), utf8, false),
@@ -228,16 +253,19 @@ async fn x_07_limits_of_the_client() {
     // Each a request of its own: one that repeats an id gets the answer of the first.
     let size = |text: &str| shell.receive_envelope(None).replace("153600", text);
     let time = |text: &str| shell.receive_envelope(None).replace("PT3S", text);
-    for (what, hostile) in [
-        ("size 0", size("0")),
-        ("size below zero", size("-1")),
-        ("a size below the smallest", size("8191")),
-        ("no number", size("large")),
-        ("time below zero", time("-PT5S")),
-        ("no time", time("soon")),
+    let (too_small, header) = (2_150_858_824, 2_150_858_767);
+    for (what, hostile, due) in [
+        ("size 0", size("0"), too_small),
+        ("size below zero", size("-1"), header),
+        ("a size below the smallest", size("8191"), too_small),
+        ("no number", size("large"), header),
+        ("no time at all", time("PT0S"), header),
+        ("time below zero", time("-PT5S"), header),
+        ("no time", time("soon"), header),
     ] {
         let begun = Instant::now();
-        target.post(hostile).await.is_refused(what);
+        let answer = target.post(hostile).await;
+        assert_eq!((answer.status, answer.fault()), (500, Some(due)), "{what}: {answer:?}");
         assert!(begun.elapsed() < Duration::from_secs(2), "{what} was held for {:?}", begun.elapsed());
     }
     // Held no longer than it says; held no longer than the server will, which is longer than this test waits.
@@ -377,9 +405,17 @@ async fn x_09_wrong_sends() {
     ] {
         shell.send_text(command, stream, more, content).await.is_refused(what);
     }
+    // White space is no data, between the characters of data it counts for nothing.
+    let nothing = shell.send_text(Some(id), "stdin", "", " \r\n\t ").await;
+    assert!(nothing.status == 200 || nothing.fault().is_some(), "{nothing:?}");
+    let input = raw_message(20, MessageType::PipelineInput, shell.id, id, "<S>x</S>");
+    let spaced: String = STANDARD.encode(&input).chars().flat_map(|c| [c, '\n']).collect();
+    shell.send_text(Some(id), "stdin", "", &spaced).await.is_done("white space between characters");
     // The end, and the end again; then something after a stop.
-    shell.send_text(Some(id), "stdin", r#" End="true""#, "").await;
-    shell.send_text(Some(id), "stdin", r#" End="true""#, "").await;
+    for _ in 0..2 {
+        let ended = shell.send_text(Some(id), "stdin", r#" End="true""#, "").await;
+        assert!(ended.status == 200 || ended.fault().is_some(), "{ended:?}");
+    }
     shell.signal(id, "powershell/signal/crtl_c").await.is_done("stop");
     let late = shell.send_text(Some(id), "stdin", "", good).await;
     assert!(late.status == 200 || late.fault().is_some(), "{late:?}");
