@@ -81,8 +81,10 @@ pub(crate) async fn open(options: &Connect) -> Result<(Profile, Session, Arc<Tok
 /// Whether variables alone say who signs in, with what and where; with `azures`, those of Azure's libraries too.
 pub(crate) fn is_described(said: &Connect, azures: bool) -> bool {
     let or = |ours: bool, name: &str| ours || azures && variable(name).is_some();
+    // A ready file says the organisation too.
+    let ready = said.lab && said.authority.is_none() && said.endpoint.is_none();
     or(said.app_id.is_some(), "AZURE_CLIENT_ID")
-        && or(said.organization.is_some() || said.lab, "AZURE_TENANT_ID")
+        && or(said.organization.is_some() || ready, "AZURE_TENANT_ID")
         && or(said.certificate_file_path.is_some(), "AZURE_CLIENT_CERTIFICATE_PATH")
 }
 

@@ -16,7 +16,7 @@ use crate::session::read;
 /// Longest JSON from standard input, in bytes.
 const LIMIT: u64 = 4 << 20;
 /// Bounds of parameters. A longer file than `LIMIT` is not read at all.
-const LIMITS: Limits = Limits { bytes: 5 << 20, depth: 64, values: 1_000_000, attributes: 0 };
+const LIMITS: Limits = Limits { bytes: 5 << 20, depth: 64, values: 1_000_000, attributes: 0, own_members: false };
 /// How the option is written.
 const FORM: &str =
     "such as --params '{\"Identity\": \"ann\", \"EmailAddresses\": {\"Add\": [\"smtp:a@contoso.com\"]}}', --params @FILE or --params -";

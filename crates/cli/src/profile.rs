@@ -82,7 +82,7 @@ impl Profile {
             Ok(text) => toml::from_str(&text).map_err(|e| unreadable(&path, &text, &e)),
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(Failure { code: NOT_CONNECTED.to_owned(), ..Failure::new(Exit::SignIn, format!("there is no profile '{name}'")) }
-                    .hint("sign in with 'exops connect --app-id … --organization … --certificate-file-path …' (--lab for a lab)"))
+                    .hint("sign in with 'exops connect --app-id … --organization … --certificate-file-path …' (--lab for a lab), or set EXOPS_APP_ID, EXOPS_ORGANIZATION and EXOPS_CERTIFICATE"))
             }
             Err(e) => Err(file_failure("read", &path, &e)),
         }

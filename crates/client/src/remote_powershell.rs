@@ -237,7 +237,10 @@ impl RemotePowerShellConnection {
 
     fn spawn(&self, shell: Uuid, session: ClientSession, finding: Option<oneshot::Sender<Result<driver::Found, Fault>>>) -> Task {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let (driven, connection) = (driver::drive(self.0.exchanger.clone(), session, receiver, finding, shell, self.0.options.key_timeout), Arc::downgrade(&self.0));
+        let (driven, connection) = (
+            driver::drive(self.0.exchanger.clone(), session, receiver, finding, shell, self.0.options.key_timeout),
+            Arc::downgrade(&self.0),
+        );
         tokio::spawn(async move {
             // The session ended meanwhile: another one is opened for them.
             for started in driven.await {
@@ -312,9 +315,10 @@ fn records(receiver: mpsc::Receiver<Step>) -> RecordStream {
         if over {
             return None;
         }
-        let step = receiver.recv().await.unwrap_or_else(|| {
-            Step::Ended(Ended::Unreachable(Fault::new(FaultKind::Internal, "the task of the session ended early")))
-        });
+        let step = receiver
+            .recv()
+            .await
+            .unwrap_or_else(|| Step::Ended(Ended::Unreachable(Fault::new(FaultKind::Internal, "the task of the session ended early"))));
         let over = matches!(step, Step::Ended(_));
         Some((step, (receiver, over)))
     }))

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{MAX_INPUT, Outcome, Problem, holds, phrase, refused, same, taken};
 
 /// Bounds of the first reading; the second, of what was written, has the product's.
-pub(crate) const LIMITS: Limits = Limits { bytes: MAX_INPUT, depth: 128, values: 20_000, attributes: 64 };
+pub(crate) const LIMITS: Limits = Limits { bytes: MAX_INPUT, depth: 128, values: 20_000, attributes: 64, own_members: true };
 
 pub(crate) const CLIXML: &[&[u8]] = &[
     b"<Obj RefId=\"0\">",

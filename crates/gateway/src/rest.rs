@@ -23,7 +23,7 @@ use crate::{Authenticator, Clock, Scheme, answer};
 /// Longest request body: pictures and rule collections travel in parameters.
 const BODY_BYTES: usize = 16 << 20;
 /// Bounds of a request body; PowerShell's own encoder stops at depth 10.
-const LIMITS: Limits = Limits { bytes: BODY_BYTES, depth: 32, values: 1_000_000, attributes: 0 };
+const LIMITS: Limits = Limits { bytes: BODY_BYTES, depth: 32, values: 1_000_000, attributes: 0, own_members: false };
 /// Results of cmdlets without `-ResultSize` come whole: the module does not follow their links.
 const WHOLE_RESULT: usize = 10_000;
 /// Preferences that come as headers.

@@ -12,10 +12,13 @@ pub struct Limits {
     pub values: usize,
     /// Largest accepted number of attributes of one element.
     pub attributes: usize,
+    /// In CLIXML: an object that is its own member is read there as its string form, as PowerShell shows what lies below the
+    /// depth that it writes; PowerShell writes such objects. Otherwise the object is refused (case C-03).
+    pub own_members: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 64 << 20, depth: 128, values: 4_000_000, attributes: 64 }
+        Self { bytes: 64 << 20, depth: 128, values: 4_000_000, attributes: 64, own_members: false }
     }
 }

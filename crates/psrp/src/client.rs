@@ -37,7 +37,8 @@ impl ClientPoolConfig {
     /// A pool of one runspace without a host and with default limits.
     #[must_use]
     pub fn new(pool_id: Uuid) -> Self {
-        let (fragments, values) = (FragmentLimits::default(), Limits::default());
+        // What a server sends is not skipped for a reference of an object to itself, which PowerShell writes.
+        let (fragments, values) = (FragmentLimits::default(), Limits { own_members: true, ..Limits::default() });
         Self { pool_id, host: HostInfo::NONE, runspaces: (1, 1), fragments, values }
     }
 }

@@ -31,8 +31,8 @@ pub use fragment::{Defragmenter, FragmentError, FragmentLimits};
 pub use host::{HostCall, HostMethod, HostResponse, choice_call, credential_call, prompt_call, read_line_call};
 pub use message::{Message, MessageType, first_pipeline_id};
 pub use metadata::{
-    CommandDescription, CommandKind, CommandMetadata, MOST_COMMANDS, MetadataError, MetadataRequest, ParameterDescription, ParameterMetadata,
-    count_object, read_commands,
+    CommandDescription, CommandKind, CommandMetadata, MOST_COMMANDS, MetadataError, MetadataRequest, ParameterDescription,
+    ParameterMetadata, count_object, read_commands,
 };
 pub use outbox::Outbox;
 pub use pipeline::{Output, PipelineEnd, PipelineState, PoolState};

@@ -29,9 +29,8 @@ impl MetadataRequest {
     }
 
     pub(crate) fn to_value(&self) -> Value {
-        let texts = |texts: &[String]| {
-            typed_list(&["System.String[]", "System.Array", "System.Object"], texts.iter().map(|t| text(t)).collect())
-        };
+        let texts =
+            |texts: &[String]| typed_list(&["System.String[]", "System.Array", "System.Object"], texts.iter().map(|t| text(t)).collect());
         let kinds = PsObject {
             type_names: types(&["System.Management.Automation.CommandTypes", "System.Enum", "System.ValueType", "System.Object"]),
             base: Base::Primitive(i32::try_from(self.command_types).unwrap_or(i32::MAX).into()),

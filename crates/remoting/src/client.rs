@@ -15,9 +15,7 @@ mod resume;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use exops_psobject::Value;
-use exops_psrp::{
-    ClientPool, ClientPoolConfig, HostInfo, HostResponse, MetadataRequest, PipelineEnd, PipelineRequest, RunspaceRequest,
-};
+use exops_psrp::{ClientPool, ClientPoolConfig, HostInfo, HostResponse, MetadataRequest, PipelineEnd, PipelineRequest, RunspaceRequest};
 use exops_wsman::uri;
 use uuid::Uuid;
 

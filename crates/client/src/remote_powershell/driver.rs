@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use exops_catalogue::is_read;
 use exops_psobject::{ErrorCategory, ErrorRecord, InformationRecord, Value};
-use exops_psrp::{Command, HostCall, HostQuestion, MetadataRequest, PipelineEnd, PipelineRequest, RunspaceAnswer, RunspaceRequest, UserEvent};
+use exops_psrp::{
+    Command, HostCall, HostQuestion, MetadataRequest, PipelineEnd, PipelineRequest, RunspaceAnswer, RunspaceRequest, UserEvent,
+};
 use exops_remoting::client::{ClientError, ClientEvent, ClientSession, RequestId};
 use exops_runspace::{BoxFuture, Ended, Fault, FaultKind, Host, Record, Step, StopToken};
 use futures_util::StreamExt as _;
@@ -721,7 +723,12 @@ fn information(event: &UserEvent) -> InformationRecord {
 /// A SecureString in the output stays sealed.
 fn unopened() -> ErrorRecord {
     let why = "a SecureString in the output cannot be opened: it does not belong to the session's key, or none was exchanged";
-    ErrorRecord::new("System.Management.Automation.Remoting.PSRemotingDataStructureException", why, ErrorCategory::SecurityError, "SecureStringSealed")
+    ErrorRecord::new(
+        "System.Management.Automation.Remoting.PSRemotingDataStructureException",
+        why,
+        ErrorCategory::SecurityError,
+        "SecureStringSealed",
+    )
 }
 
 fn deliver(steps: mpsc::Sender<Step>, step: Step) -> Option<(mpsc::Sender<Step>, Step)> {

@@ -127,7 +127,9 @@ async fn ask_fields(host: &dyn Host, caption: String, message: String, fields: &
         if entries.iter().all(Option::is_some) {
             let pairs = fields.iter().zip(entries).map(|(field, entry)| (Value::from(field.name.as_str()), entry.unwrap_or_default()));
             let base = Base::Dictionary(pairs.collect());
-            return Ok(PsObject { type_names: types(["System.Collections.Hashtable", "System.Object"]), base, ..PsObject::default() }.into());
+            return Ok(
+                PsObject { type_names: types(["System.Collections.Hashtable", "System.Object"]), base, ..PsObject::default() }.into()
+            );
         }
     }
     Err(unusable())
@@ -239,7 +241,12 @@ pub(super) fn unsealed() -> ErrorRecord {
 /// What was answered is no answer to the question.
 fn unusable() -> Box<ErrorRecord> {
     let why = "the answer to the prompt is not of the kind that was asked for";
-    Box::new(ErrorRecord::new("System.Management.Automation.Host.PromptingException", why, ErrorCategory::InvalidData, "PromptAnswerInvalid"))
+    Box::new(ErrorRecord::new(
+        "System.Management.Automation.Host.PromptingException",
+        why,
+        ErrorCategory::InvalidData,
+        "PromptAnswerInvalid",
+    ))
 }
 
 pub(super) fn line(text: String) -> Record {

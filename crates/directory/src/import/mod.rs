@@ -24,7 +24,7 @@ use crate::values::fold;
 use fit::Fit;
 
 /// Bounds of each object in a file.
-const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 100, values: 1_000_000, attributes: 64 };
+const LIMITS: Limits = Limits { bytes: 16 << 20, depth: 100, values: 1_000_000, attributes: 64, own_members: true };
 /// Most objects in a file.
 const OBJECTS: u64 = 5_000_000;
 /// Refused objects, and kinds of warnings, that a report lists; it counts the others.

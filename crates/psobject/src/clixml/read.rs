@@ -302,11 +302,12 @@ impl<'a, 'd> Document<'a, 'd> {
 
     /// A shared object. One that encloses the reference further out is its string form, as PowerShell shows it below its depth:
     /// values here have no cycles, and PowerShell's own error records have one. An object that is its own member is refused
-    /// (case C-03).
+    /// (case C-03) unless the limits say otherwise.
     fn reference(&mut self) -> Result<Value, ClixmlError> {
         let id = self.ref_id()?;
         if let (Some(id), Some((Some(own), _))) = (id, self.open.last())
             && id == *own
+            && !self.decoder.limits.own_members
         {
             return Err(ClixmlError::SelfReference { id, position: self.xml.position() });
         }

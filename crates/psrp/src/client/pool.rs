@@ -39,12 +39,8 @@ impl ClientPool {
         self.runspace_calls.insert(call, request);
         let (kind, content) = match request {
             RunspaceRequest::Available => (MessageType::GetAvailableRunspaces, object([("ci", call.into())])),
-            RunspaceRequest::Max(count) => {
-                (MessageType::SetMaxRunspaces, object([("MaxRunspaces", count.into()), ("ci", call.into())]))
-            }
-            RunspaceRequest::Min(count) => {
-                (MessageType::SetMinRunspaces, object([("MinRunspaces", count.into()), ("ci", call.into())]))
-            }
+            RunspaceRequest::Max(count) => (MessageType::SetMaxRunspaces, object([("MaxRunspaces", count.into()), ("ci", call.into())])),
+            RunspaceRequest::Min(count) => (MessageType::SetMinRunspaces, object([("MinRunspaces", count.into()), ("ci", call.into())])),
         };
         self.push(None, kind, &content);
         call

@@ -50,11 +50,7 @@ impl ClientSession {
             }
             Ok(Response { body, .. }) if status == 200 || matches!(body, ResponseBody::Fault(_)) => Ok(body),
             Err(error) if status == 200 => Err(ClientError::Protocol { operation, reason: error.to_string() }),
-            _ => Err(ClientError::Http {
-                operation,
-                status,
-                excerpt: excerpt(body),
-            }),
+            _ => Err(ClientError::Http { operation, status, excerpt: excerpt(body) }),
         }
     }
 

@@ -143,7 +143,7 @@ fn a_request_reads_back() {
 
 #[test]
 fn hostile_requests_are_refused_before_they_are_built() {
-    let limits = Limits { bytes: 1000, depth: 8, values: 50, attributes: 0 };
+    let limits = Limits { bytes: 1000, depth: 8, values: 50, attributes: 0, own_members: false };
     let deep = format!("{}{}", "[".repeat(20), "]".repeat(20));
     let wide = format!("[{}]", vec!["1"; 60].join(","));
     assert_eq!(parse_invoke(&[b' '; 1001], &limits), Err(BodyError::TooLong { actual: 1001, limit: 1000 }));

@@ -37,6 +37,8 @@ const EXCEPTIONS: &[(&[MessageType], &str, &str)] = &[
 const OF_POWERSHELL: &[(&[MessageType], &str, &str)] = &[
     (&[MessageType::SessionCapability], "TimeZone", "optional; a serialised .NET object that ours never makes"),
     (&[MessageType::InitRunspacePool, MessageType::CreatePipeline], "_hostDefaultData", "ours writes no colours and sizes"),
+    (ERRORS, "StackTrace", "where in a server's code: ours tells nobody"),
+    (ERRORS, "ErrorDetails_ScriptStackTrace", "as there"),
 ];
 const ERRORS: &[MessageType] = &[MessageType::ErrorRecord, MessageType::PipelineState, MessageType::PipelineHostResponse];
 

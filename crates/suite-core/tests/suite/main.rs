@@ -3,6 +3,7 @@
 mod adminapi;
 mod auth;
 mod catalogue;
+mod client_half;
 mod clixml;
 mod conversations;
 mod filter;

@@ -519,6 +519,18 @@ fn x11_left_sessions_go_on() {
     world.client.stop(id);
     world.run();
     assert_eq!(world.ends(id), [&PipelineEnd::Stopped]);
+    // More pipelines than one part of the list holds.
+    let mut world = World::new(3, |_, _| {});
+    let mut left: Vec<Uuid> = (0..60).map(|_| world.invoke("Endless")).collect();
+    world.run();
+    assert!(world.client.disconnect(None));
+    world.run();
+    let pool = world.server.as_ref().unwrap().shell_id().parse().unwrap();
+    world.client = ClientSession::attach(config(pool), Box::new(counter(5)));
+    world.run();
+    let mut found = world.events.iter().find_map(|e| if let ClientEvent::Pipelines(ids) = e { Some(ids.clone()) } else { None }).unwrap();
+    (left.sort_unstable(), found.sort_unstable());
+    assert_eq!(found, left);
 }
 
 /// Redirects are for somebody else to judge, and only what opens a session is redirected.

@@ -266,11 +266,12 @@ fn where_values_come_from() {
     let but = |name: &str, value: &'static str| -> Vec<(&str, &str)> {
         all.iter().map(|(n, v)| if *n == name { (*n, value) } else { (*n, *v) }).collect()
     };
-    let azures = [&azure[..], &[("EXOPS_LAB", "1"), ("EXOPS_ENDPOINT", &authority), ("EXOPS_CA_FILE", &ca)]].concat();
+    let azures = [azure, &[("EXOPS_LAB", "1"), ("EXOPS_ENDPOINT", &authority), ("EXOPS_CA_FILE", &ca)]].concat();
     let (named, kept): (&[&str], &[&str]) = (&["--profile", "named"], &["--profile", "stored"]);
     let by_file = format!("\"AppId\":\"{app}\"");
     let by_store = format!("\"AppId\":\"{}\"", prepared.app_id);
-    let table: &[(&[(&str, &str)], &[&str], i32, &str)] = &[
+    type Status<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str);
+    let table: &[Status<'_>] = &[
         (&[], named, 0, &by_file),
         (&[], kept, 0, &by_store),
         (&[], &[], 4, "no profile 'default'"),
@@ -290,7 +291,9 @@ fn where_values_come_from() {
         (&but("EXOPS_AUTHORITY", "http://localhost"), &[], 2, "no https URL"),
         (&but("EXOPS_CA_FILE", "/nonexistent/ca"), &[], 1, "/nonexistent/ca"),
         (&but("EXOPS_ORGANIZATION", "nobody.example"), &[], 4, "nobody.example"),
-        (&but("EXOPS_ORGANIZATION", ""), &[], 0, "contoso.onmicrosoft.com"),
+        (&but("EXOPS_ORGANIZATION", ""), &[], 4, "EXOPS_ORGANIZATION"),
+        // A ready file says the organisation and all addresses.
+        (&all[..4], &[], 0, &by_file),
         // Each goes before what the profile says.
         (&[("EXOPS_APP_ID", nobody)], named, 4, nobody),
         (&[("EXOPS_CERTIFICATE", "/nonexistent/key")], named, 4, "/nonexistent/key"),

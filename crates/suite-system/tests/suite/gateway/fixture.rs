@@ -67,7 +67,7 @@ pub(super) struct Fixture {
     pub(super) clock: Arc<AtomicI64>,
     pub(super) gateway: Arc<Gateway>,
     /// What the token service gives whoever asks.
-    given: Arc<Mutex<String>>,
+    pub(super) given: Arc<Mutex<String>>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
     _folder: tempfile::TempDir,

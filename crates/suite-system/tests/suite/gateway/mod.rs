@@ -4,5 +4,6 @@ mod fixture;
 mod http;
 mod own_client;
 mod powershell;
+mod questions;
 mod resources;
 mod rest;

@@ -37,14 +37,19 @@ async fn errors(fixture: &Fixture, connection: &dyn Runspace, name: &str) -> (Ve
 
 /// A person's folder with a profile that leads to the fixture.
 fn home(fixture: &Fixture) -> Home {
+    home_at(&fixture.base, &format!("{}/powershell-liveid", fixture.base), &fixture.ca_pem())
+}
+
+/// A person's folder with a profile that leads to these places.
+pub(super) fn home_at(base: &str, powershell: &str, ca_pem: &str) -> Home {
     let home = Home::new();
     let (_, pem) = openssl_certificate(home.path(), "caller");
     let ca = home.path().join("fixture.pem");
-    std::fs::write(&ca, fixture.ca_pem()).unwrap();
-    let (base, tenant) = (&fixture.base, TENANT.0);
+    std::fs::write(&ca, ca_pem).unwrap();
+    let tenant = TENANT.0;
     let profile = format!(
         "app_id = '{}'\norganization = '{ORGANIZATION}'\ntenant_id = '{tenant}'\nconnection_id = '{tenant}'\n[endpoint]\nkind = 'fixed'\n\
-         authority = '{base}'\nadmin_api = '{base}'\npowershell = '{base}/powershell-liveid'\nca_file = '{}'\nlab = true\n[credential]\n\
+         authority = '{base}'\nadmin_api = '{base}'\npowershell = '{powershell}'\nca_file = '{}'\nlab = true\n[credential]\n\
          kind = 'file'\npath = '{}'\npassword = 'none'\n",
         Uuid::from_u128(0xa),
         ca.display(),
