@@ -529,7 +529,8 @@ fn x11_left_sessions_go_on() {
     world.client = ClientSession::attach(config(pool), Box::new(counter(5)));
     world.run();
     let mut found = world.events.iter().find_map(|e| if let ClientEvent::Pipelines(ids) = e { Some(ids.clone()) } else { None }).unwrap();
-    (left.sort_unstable(), found.sort_unstable());
+    left.sort_unstable();
+    found.sort_unstable();
     assert_eq!(found, left);
 }
 
