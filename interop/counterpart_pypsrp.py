@@ -113,6 +113,9 @@ class User(PSHostUserInterface):
     def WriteLine2(self, runspace, pipeline, value):
         self.lines.append(value)
 
+    def WriteLine3(self, runspace, pipeline, foreground, background, value):
+        self.lines.append(value)
+
     def WriteWarningLine(self, runspace, pipeline, message):
         self.lines.append(f"WARNING: {message}")
 

@@ -43,6 +43,7 @@ pub(crate) fn python() -> Result<PathBuf, Missing> {
     // What is installed stands beside the environment; it is written last, so an interrupted installation is made again.
     let stamp = folder.join("requirements.installed");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted)
+        && second_folder.join("psrp").is_dir()
         && run::succeeds(&python, &["-c", "import msal, azure.identity, pypsrp"])
     {
         return Ok(python);

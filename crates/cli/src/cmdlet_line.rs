@@ -108,7 +108,7 @@ impl CmdletLine {
                 .ok_or_else(|| Failure::usage(format!("{name} needs a value")).hint("'exops run --help' tells which"))?,
         };
         match name.as_str() {
-            "--profile" => self.global.profile = Some(value),
+            "--profile" => (self.global.profile, self.global.names_profile) = (Some(value), true),
             "--params" => self.params = Some(value),
             "--query" => self.query = Some(value),
             "--progress" => self.progress = choice(&name, &value)?,

@@ -1,5 +1,7 @@
 //! What the environment says of a connection. An option goes before its variable, the variable before the profile.
 
+use clap::Command;
+use clap::builder::{FalseyValueParser, TypedValueParser as _};
 use uuid::Uuid;
 
 use crate::failure::Failure;
@@ -27,7 +29,9 @@ pub(crate) fn said() -> Result<Connect, Failure> {
         certificate_file_path: variable("EXOPS_CERTIFICATE").map(Into::into),
         certificate_password_file: None,
         store: None,
-        lab: variable("EXOPS_LAB").is_some_and(|v| !["0", "n", "no", "f", "false", "off"].contains(&v.to_ascii_lowercase().as_str())),
+        // As clap reads it for `connect`.
+        lab: variable("EXOPS_LAB")
+            .is_some_and(|v| FalseyValueParser::new().parse_ref(&Command::default(), None, v.as_ref()).unwrap_or(false)),
         data: LabData { data: None },
         authority: variable("EXOPS_AUTHORITY"),
         endpoint: variable("EXOPS_ENDPOINT"),

@@ -35,6 +35,7 @@ use std::future::Future;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::exit::Exit;
@@ -83,7 +84,13 @@ fn dispatch(words: Vec<String>) -> (bool, Result<Exit, Failure>) {
     command.build();
     let parsed = dialect::rewrite(&command, words).map(|(words, notes)| {
         let matches = command.try_get_matches_from_mut(words);
-        (matches.and_then(|m| Cli::from_arg_matches(&m)), notes)
+        let read = matches.and_then(|matches| {
+            let mut cli = Cli::from_arg_matches(&matches)?;
+            let source = matches.subcommand().and_then(|(_, matches)| matches.value_source("profile"));
+            cli.global.names_profile = source == Some(ValueSource::CommandLine);
+            Ok(cli)
+        });
+        (read, notes)
     });
     let cli = match parsed {
         Err(failure) => return (asks_json, Err(failure)),
@@ -125,12 +132,10 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
             let json = wants_json(options.json);
             block_on(Threads::One, connect::connect(*options, global.profile, json))
         }
-        Verb::Status(json) => block_on(Threads::One, status::status(global.profile, wants_json(json))),
+        Verb::Status(json) => block_on(Threads::One, status::status(&global, wants_json(json))),
         // `cmdlet_line` takes every complete one.
         Verb::Run(_) => Err(Failure::usage("'run' needs the name of a cmdlet").hint("exops run Get-Mailbox -ResultSize 10")),
-        Verb::Rest(options) => {
-            block_on(Threads::One, rest::rest(options, global.profile, global.output.is_some_and(output::Format::is_json)))
-        }
+        Verb::Rest(options) => block_on(Threads::One, rest::rest(options, &global, global.output.is_some_and(output::Format::is_json))),
         Verb::Explain(options) => explain::explain(&options, global.profile.as_deref(), wants_json(options.json)),
         Verb::Completion(options) => completion::script(options.shell),
         Verb::Disconnect(options) => connect::disconnect(global.profile, options.all),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
@@ -28,6 +29,9 @@ pub(crate) struct Global {
     /// Which saved connection
     #[arg(long, global = true, value_name = "NAME", env = "EXOPS_PROFILE")]
     pub profile: Option<String>,
+    /// The command line itself names the profile, and no variable does.
+    #[arg(skip)]
+    pub names_profile: bool,
     /// Log to standard error; twice for more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -236,7 +240,7 @@ pub(crate) struct Connect {
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Connect to a lab: endpoints and CA from its ready file
-    #[arg(long, env = "EXOPS_LAB")]
+    #[arg(long, env = "EXOPS_LAB", value_parser = FalseyValueParser::new())]
     pub lab: bool,
     #[command(flatten)]
     pub data: LabData,
@@ -302,7 +306,7 @@ pub(crate) struct Run {
     /// How far it is, on standard error; by itself on a terminal only
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: Progress,
-    /// Refuse to run unless the profile is for this tenant
+    /// Refuse to run unless the connection is for this tenant
     #[arg(long, value_name = "ID|DOMAIN")]
     pub require_tenant: Option<String>,
     /// Show SecureStrings of objects as text; else they are null in JSON and YAML, empty in CLIXML, their type's name elsewhere
@@ -330,7 +334,7 @@ pub(crate) struct Rest {
     /// Also tell the call as a curl command on standard error, with $TOKEN where the token is
     #[arg(long)]
     pub show_curl: bool,
-    /// Refuse unless the profile is for this tenant
+    /// Refuse unless the connection is for this tenant
     #[arg(long, value_name = "ID|DOMAIN")]
     pub require_tenant: Option<String>,
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::{places, suggest};
+use crate::{environment, places, session, suggest};
 
 /// The profile without a name of its own.
 pub(crate) const DEFAULT: &str = "default";
@@ -88,23 +88,23 @@ impl Profile {
         }
     }
 
-    /// Refuses when it is for another tenant than the one that the command line asks for.
-    pub(crate) fn must_be_for(&self, tenant: Option<&str>) -> Result<(), Failure> {
-        match tenant {
-            Some(t) if !t.eq_ignore_ascii_case(&self.organization) && !t.eq_ignore_ascii_case(&self.tenant_id.to_string()) => {
-                let text = format!("the profile is for {} ({}), and --require-tenant says '{t}'", self.organization, self.tenant_id);
-                Err(Failure { code: OTHER_TENANT.to_owned(), ..Failure::usage(text) }
-                    .hint("choose the connection with --profile; nothing was sent"))
-            }
-            _ => Ok(()),
-        }
+    /// Whether it is for a tenant, by id or domain.
+    pub(crate) fn is_for(&self, tenant: &str) -> bool {
+        tenant.eq_ignore_ascii_case(&self.organization) || tenant.eq_ignore_ascii_case(&self.tenant_id.to_string())
     }
 
     /// What the application's roles granted when the profile was made. Known of a lab only, whose role model is the
-    /// built-in one, and not of another application that a variable puts in its place.
+    /// built-in one, and not of another application, organisation or place that a variable puts in its place.
     pub(crate) fn rights(&self) -> Option<Rights> {
-        if crate::environment::client_id("EXOPS_APP_ID").is_ok_and(|id| id.is_some_and(|id| id != self.app_id)) {
+        let said = environment::said().ok()?;
+        if said.app_id.is_some_and(|id| id != self.app_id) || said.organization.as_ref().is_some_and(|o| !self.is_for(o)) {
             return None;
+        }
+        if said.authority.is_some() || said.endpoint.is_some() {
+            let mut endpoint = session::endpoint(&self.endpoint, &self.organization, None).ok()?;
+            if session::redirect(&mut endpoint, &said).ok()?.is_some() {
+                return None;
+            }
         }
         let is_lab = matches!(self.endpoint, SavedEndpoint::Lab { .. } | SavedEndpoint::Fixed { lab: true, .. });
         let rights = RoleModel::built_in().rights(&Caller {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::options::Rest;
+use crate::options::{Global, Rest};
 use crate::session::Connection;
 use crate::{output_failure, params, tell};
 
@@ -15,7 +15,7 @@ use crate::{output_failure, params, tell};
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE];
 
 /// Makes the call and prints what came.
-pub(crate) async fn rest(options: Rest, profile: Option<String>, as_json: bool) -> Result<Exit, Failure> {
+pub(crate) async fn rest(options: Rest, global: &Global, as_json: bool) -> Result<Exit, Failure> {
     let method = METHODS.into_iter().find(|m| m.as_str().eq_ignore_ascii_case(&options.method));
     let method = method.ok_or_else(|| {
         Failure::usage(format!("'{}' is no method", options.method)).hint("GET, POST, PATCH, PUT or DELETE, then the path")
@@ -24,7 +24,7 @@ pub(crate) async fn rest(options: Rest, profile: Option<String>, as_json: bool) 
     if let (true, Err(e)) = (options.body.is_some(), serde_json::from_slice::<serde_json::Value>(&body)) {
         return Err(Failure::usage(format!("--body is no JSON: {e}")).hint("JSON itself, @FILE, or - for standard input"));
     }
-    let Connection { profile: saved, session, .. } = Connection::open(profile.as_deref(), options.require_tenant.as_deref()).await?;
+    let Connection { profile: saved, session, .. } = Connection::open(global, options.require_tenant.as_deref()).await?;
     let call = RawCall::new(&session.tokens, saved.tenant_id, method.clone(), &options.address, body.clone()).map_err(|what| {
         Failure { code: "Address".to_owned(), target: options.address.clone(), ..Failure::usage(what) }
             .hint("such as /adminapi/beta/{tenant}/InvokeCommand or /v1.0/applications")

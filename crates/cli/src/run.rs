@@ -40,7 +40,7 @@ pub(crate) async fn run(line: CmdletLine) -> Result<Exit, Failure> {
     let sent = Sent::of(&line.cmdlet, &command.arguments);
     let query = line.query.as_deref().map(Query::new).transpose()?;
     let bound = bind(&Catalogue::built_in(), &Pipeline::from(command), UnknownNames::Pass).map_err(|e| sent.failure(&e.record))?;
-    let session = Connection::open(line.global.profile.as_deref(), line.require_tenant.as_deref()).await?.session;
+    let session = Connection::open(&line.global, line.require_tenant.as_deref()).await?.session;
     let caller = session.tokens.token().await?.caller();
     let connection = session.connection(line.transport.unwrap_or_default());
     let correlation_id = Uuid::new_v4();

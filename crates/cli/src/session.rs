@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::options::{Connect, Transport};
+use crate::options::{Connect, Global, Transport};
 use crate::profile::{self, FILE, PasswordSource, Profile, SavedCredential, SavedEndpoint, file_failure};
 use crate::{cert, connect, environment, password, places};
 
@@ -35,10 +35,12 @@ const FROM_VARIABLES: &str = "environment";
 impl Connection {
     /// The profile that was named, else what the variables say where they say everything, else the default profile.
     /// A variable goes before what the profile says of the same, and never leads to another tenant than the profile's
-    /// (I-07). `tenant` is the one that the command line requires.
-    pub(crate) async fn open(named: Option<&str>, tenant: Option<&str>) -> Result<Self, Failure> {
+    /// (I-07), nor a profile that the command line names to another place: a variable that was set for something else would
+    /// take its token there. `tenant` is the one that the command line requires.
+    pub(crate) async fn open(global: &Global, tenant: Option<&str>) -> Result<Self, Failure> {
         environment::refuse_gateway()?;
         let said = environment::said()?;
+        let named = global.profile.as_deref();
         if named.is_none() && connect::is_described(&said, false) {
             return Self::of_variables(&said, tenant).await;
         }
@@ -49,18 +51,16 @@ impl Connection {
             }
             loaded => loaded?,
         };
-        profile.must_be_for(tenant)?;
+        require(&profile, tenant, "the profile is", "choose the connection with --profile; nothing was sent")?;
         let mut endpoint = endpoint(&profile.endpoint, &profile.organization, Some(profile.tenant_id))?;
         profile.app_id = said.app_id.unwrap_or(profile.app_id);
-        if let Some(url) = said.authority {
-            endpoint.authority = connect::https(&url, "EXOPS_AUTHORITY")?;
-            endpoint.graph = fixed_graph(&endpoint.authority, endpoint.is_lab);
-        }
-        if let Some(url) = said.endpoint {
-            (endpoint.admin_api, endpoint.powershell) = connect::both(&connect::https(&url, "EXOPS_ENDPOINT")?);
-        }
-        if let Some(file) = said.ca_file {
-            endpoint.ca_pem = Some(read_some(&file)?);
+        if let Some((variable, saved)) = redirect(&mut endpoint, &said)?
+            && global.names_profile
+        {
+            let says = environment::variable(variable).unwrap_or_default();
+            let text = format!("the profile '{name}' has {saved}, and {variable} is '{says}': its token would go elsewhere");
+            return Err(Failure::usage(text)
+                .hint(format!("unset {variable}, or connect again under another name with what it says; nothing was sent")));
         }
         match (&mut profile.credential, said.certificate_file_path) {
             (credential, Some(file)) => {
@@ -70,7 +70,7 @@ impl Connection {
             (SavedCredential::File { password, .. }, None) if password::is_in_variable() => *password = PasswordSource::Variable,
             _ => {}
         }
-        let elsewhere = said.organization.filter(|o| profile.must_be_for(Some(o)).is_err());
+        let elsewhere = said.organization.filter(|o| !profile.is_for(o));
         if let Some(organization) = &elsewhere {
             (endpoint.organization, endpoint.tenant_id) = (organization.clone(), None);
         }
@@ -92,9 +92,43 @@ impl Connection {
 
     async fn of_variables(said: &Connect, tenant: Option<&str>) -> Result<Self, Failure> {
         let (profile, session, _) = connect::open(said).await?;
-        profile.must_be_for(tenant)?;
+        let hint = "choose a connection with --profile, or set the variables for that tenant; no command was sent";
+        require(&profile, tenant, "the variables are", hint)?;
         Ok(Self { name: FROM_VARIABLES.to_owned(), profile, session })
     }
+}
+
+/// Refuses a connection to another tenant than the one that the command line requires.
+fn require(profile: &Profile, tenant: Option<&str>, who: &str, hint: &str) -> Result<(), Failure> {
+    let Some(tenant) = tenant.filter(|t| !profile.is_for(t)) else { return Ok(()) };
+    let text = format!("{who} for {} ({}), and --require-tenant says '{tenant}'", profile.organization, profile.tenant_id);
+    Err(Failure { code: profile::OTHER_TENANT.to_owned(), ..Failure::usage(text) }.hint(hint))
+}
+
+/// Puts the addresses and the CA that variables say into an endpoint. Answers the first variable that says another one, and
+/// what the endpoint had.
+pub(crate) fn redirect(endpoint: &mut Endpoint, said: &Connect) -> Result<Option<(&'static str, String)>, Failure> {
+    let saved = endpoint.clone();
+    if let Some(url) = &said.authority {
+        endpoint.authority = connect::https(url, "EXOPS_AUTHORITY")?;
+        endpoint.graph = fixed_graph(&endpoint.authority, endpoint.is_lab);
+    }
+    if let Some(url) = &said.endpoint {
+        (endpoint.admin_api, endpoint.powershell) = connect::both(&connect::https(url, "EXOPS_ENDPOINT")?);
+    }
+    if let Some(file) = &said.ca_file {
+        endpoint.ca_pem = Some(read_some(file)?);
+    }
+    let differ = |a: &str, b: &str| !a.eq_ignore_ascii_case(b);
+    Ok(if differ(&saved.authority, &endpoint.authority) {
+        Some(("EXOPS_AUTHORITY", saved.authority))
+    } else if differ(&saved.admin_api, &endpoint.admin_api) || differ(&saved.powershell, &endpoint.powershell) {
+        Some(("EXOPS_ENDPOINT", saved.admin_api))
+    } else if saved.ca_pem != endpoint.ca_pem {
+        Some(("EXOPS_CA_FILE", "its own certificate authorities".to_owned()))
+    } else {
+        None
+    })
 }
 
 impl Session {

@@ -8,14 +8,15 @@ use serde_json::{Value as Json, json};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::options::Global;
 use crate::output::printable;
 use crate::print;
 use crate::profile::{Profile, SavedCredential};
 use crate::session::Connection;
 
 /// Signs in and tells what the connection is.
-pub(crate) async fn status(profile: Option<String>, as_json: bool) -> Result<Exit, Failure> {
-    let Connection { name, profile: saved, session } = Connection::open(profile.as_deref(), None).await?;
+pub(crate) async fn status(global: &Global, as_json: bool) -> Result<Exit, Failure> {
+    let Connection { name, profile: saved, session } = Connection::open(global, None).await?;
     let token = session.tokens.token().await?;
     let described = describe(&name, &saved, session.tokens.endpoint(), &token);
     if as_json {

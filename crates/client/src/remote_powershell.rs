@@ -191,8 +191,8 @@ impl RemotePowerShellConnection {
         let mut output: Vec<Value> = Vec::new();
         while let Some(step) = steps.next().await {
             match step {
-                Step::Record(Record::Output(value)) if output.len() <= exops_psrp::MOST_COMMANDS => output.push(value),
-                // One more than that is enough to refuse the list.
+                Step::Record(Record::Output(value)) if output.len() <= exops_psrp::MOST_COMMANDS + 1 => output.push(value),
+                // Their number comes first; one more than that is enough to refuse the list.
                 Step::Record(_) | Step::Ended(Ended::Completed) => {}
                 Step::Ended(Ended::Failed(record) | Ended::Refused(record)) => {
                     let text = format!("the far end lists no commands: {}", record.message);
@@ -208,11 +208,13 @@ impl RemotePowerShellConnection {
     /// Asks how many runspaces of the session are free, or for more or fewer of them.
     ///
     /// # Errors
-    /// When the session does not open, or ends before the answer.
+    /// When the session does not open, or there is no answer before it ends or within [`SessionOptions::key_timeout`].
     pub async fn runspaces(&self, request: RunspaceRequest) -> Result<RunspaceAnswer, Fault> {
         let (sender, answer) = oneshot::channel();
         self.order(Order::Runspaces(request, sender));
-        answer.await.map_err(|_| Fault::new(FaultKind::Unreachable, "the remote PowerShell session ended before it told its runspaces"))
+        let none = |why: &str| Fault::new(FaultKind::Unreachable, format!("the remote PowerShell session {why} its runspaces"));
+        let answer = tokio::time::timeout(self.0.options.key_timeout, answer).await.map_err(|_| none("does not tell"))?;
+        answer.map_err(|_| none("ended before it told"))
     }
 
     /// Starts a pipeline; gives its steps.

@@ -310,17 +310,21 @@ impl Run {
         }
     }
 
-    /// Queues what an answer told beside its first error. Several errors are no end: each is a record, as in a session.
+    /// Queues what an answer told beside its first error. Several errors are no end, but a refusal is: each other one is a record,
+    /// as in a session.
     fn told_beside(&mut self, end: Ended, further: Vec<ErrorRecord>, warnings: Vec<Arc<str>>) -> Ended {
         self.queue.extend(warnings.into_iter().map(|text| Step::Record(Record::Warning(text))));
-        match end {
-            Ended::Failed(first) | Ended::Refused(first) if !further.is_empty() => {
-                let further = further.into_iter().map(|error| Box::new(named(error, &self.request.cmdlet)));
-                self.queue.extend(std::iter::once(first).chain(further).map(|error| Step::Record(Record::Error(error))));
+        let several = !further.is_empty();
+        let mut errors: Vec<_> = further.into_iter().map(|error| Box::new(named(error, &self.request.cmdlet))).collect();
+        let end = match end {
+            Ended::Failed(first) if several => {
+                errors.insert(0, first);
                 Ended::Completed
             }
             end => end,
-        }
+        };
+        self.queue.extend(errors.into_iter().map(|error| Step::Record(Record::Error(error))));
+        end
     }
 
     /// Seals the secrets among the parameters with the service's public key.

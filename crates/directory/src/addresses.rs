@@ -3,6 +3,8 @@
 //! `SMTP:` marks the one primary address, `smtp:` the others; what stands behind other prefixes (`SIP:`, `X500:` …) is not
 //! checked beyond being there.
 
+use std::collections::HashSet;
+
 use crate::values::{is_smtp_address, smtp_address};
 
 /// Longest prefix.
@@ -27,10 +29,9 @@ pub(crate) fn read(text: &str) -> Result<String, String> {
 /// The list that replaces the one before: exactly one primary address. Where none is marked, the first without a prefix
 /// becomes primary, else the first SMTP address.
 pub(crate) fn replace(items: &[&str]) -> Result<Vec<String>, String> {
-    for (index, item) in items.iter().enumerate() {
-        if items.iter().take(index).any(|other| same(other, item)) {
-            return Err(format!("The address \"{item}\" is there more than once. Leave one of them out."));
-        }
+    let mut there = HashSet::with_capacity(items.len());
+    if let Some(item) = items.iter().find(|item| !there.insert(folded(item))) {
+        return Err(format!("The address \"{item}\" is there more than once. Leave one of them out."));
     }
     let marked: Vec<_> = items.iter().filter(|item| item.starts_with(PRIMARY)).collect();
     if let [first, second, ..] = marked.as_slice() {
@@ -51,19 +52,17 @@ pub(crate) fn amend(old: &[&str], add: &[&str], remove: &[&str]) -> Result<Vec<S
     if let [first, second, ..] = marked.as_slice() {
         return Err(format!("\"{first}\" and \"{second}\" cannot both be the primary SMTP address. Write one of them as smtp:."));
     }
+    let removed: HashSet<_> = remove.iter().map(|item| folded(item)).collect();
     let mut list: Vec<String> = Vec::with_capacity(old.len() + add.len());
     for item in old {
-        if !remove.iter().any(|removed| same(removed, item)) {
+        if !removed.contains(&folded(item)) {
             list.push((*item).to_owned());
         } else if item.starts_with(PRIMARY) && marked.is_empty() {
             return Err(format!("\"{item}\" is the primary SMTP address and cannot be removed. Make another one primary first."));
         }
     }
-    for item in add {
-        if !list.iter().any(|there| same(there, item)) {
-            list.push(secondary(item));
-        }
-    }
+    let mut there: HashSet<_> = list.iter().map(|item| folded(item)).collect();
+    list.extend(add.iter().filter(|item| there.insert(folded(item))).map(|item| secondary(item)));
     Ok(match marked.first() {
         Some(primary) => promote(&list.iter().map(String::as_str).collect::<Vec<_>>(), address(primary)),
         None => list,
@@ -72,8 +71,9 @@ pub(crate) fn amend(old: &[&str], add: &[&str], remove: &[&str]) -> Result<Vec<S
 
 /// The list with that SMTP address as the primary one, added where it is not there yet; the one before becomes another.
 pub(crate) fn promote(old: &[&str], primary: &str) -> Vec<String> {
-    let mut list: Vec<String> = old.iter().map(|item| if same(item, primary) { mark(primary, PRIMARY) } else { demote(item) }).collect();
-    if !list.iter().any(|item| same(item, primary)) {
+    let is_it = |item: &str| folded(item) == folded(primary);
+    let mut list: Vec<String> = old.iter().map(|item| if is_it(item) { mark(primary, PRIMARY) } else { demote(item) }).collect();
+    if !list.iter().any(|item| is_it(item)) {
         list.push(mark(primary, PRIMARY));
     }
     list
@@ -117,7 +117,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
     named.then_some((prefix, address))
 }
 
-/// Without case; no prefix means SMTP.
-fn same(one: &str, other: &str) -> bool {
-    address(one).to_lowercase() == address(other).to_lowercase()
+/// What spellings of one address have in common: case does not count, and no prefix means SMTP.
+fn folded(item: &str) -> String {
+    address(item).to_lowercase()
 }

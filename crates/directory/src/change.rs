@@ -1,6 +1,6 @@
 //! Changing cmdlets: convert, resolve, ask, then one transaction.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use exops_audit::{Change as Changed, Ending, IntentId, Outcome};
 use exops_psobject::{ErrorRecord, Value};
@@ -88,7 +88,7 @@ impl Run {
             Err(end) => return Err(self.close_entry(end).await),
         };
         let name = self.organization().canonical_name(&entity);
-        if !self.agreed(format!("Setting {} Identity:\"{name}\".", noun.name.to_lowercase())).await? {
+        if !self.agreed(&entity, format!("Setting {} Identity:\"{name}\".", noun.name.to_lowercase())).await? {
             return Ok(());
         }
         let transaction = Transaction {
@@ -214,11 +214,18 @@ impl Run {
         Ok(())
     }
 
-    /// Whether to go on. A run that ends here closes its audit entry.
-    pub(crate) async fn agreed(&self, action: String) -> Flow<bool> {
+    /// Whether to go on with a change of that object. A run that ends here closes its audit entry.
+    ///
+    /// Outside the write scope nothing is announced and nobody is asked; the transaction looks again, at what is there then.
+    pub(crate) async fn agreed(&self, entity: &Entity, action: String) -> Flow<bool> {
         match self.output.check() {
             Ok(()) => {}
             Err(end) => return Err(self.close_entry(end).await),
+        }
+        if !in_scope(self.organization(), entity.noun, &self.permit.obligations().write_scopes, entity) {
+            let name = self.organization().canonical_name(entity);
+            self.reject(self.origin().out_of_scope(&entity.noun.name, &name)).await?;
+            return Ok(false);
         }
         match self.asked(action).await {
             Ok(agreed) => Ok(agreed),
@@ -490,7 +497,7 @@ impl Transaction {
 
     /// New addresses must lie in an accepted domain; the primary one is also a property of its own.
     fn set_addresses(&self, entity: &mut Entity, old: &Json, new: Vec<String>) -> Result<(), Box<ErrorRecord>> {
-        let known: Vec<_> = texts(items(old)).into_iter().filter_map(addresses::domain).collect();
+        let known: HashSet<_> = texts(items(old)).into_iter().filter_map(addresses::domain).collect();
         let foreign = |item: &&String| addresses::domain(item).is_some_and(|d| !self.domains.contains(&d) && !known.contains(&d));
         if let Some(item) = new.iter().find(foreign) {
             let domain = addresses::domain(item).unwrap_or_default();

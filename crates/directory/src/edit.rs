@@ -1,5 +1,7 @@
 //! What a client wants a property to become: a new value, or items to add and to remove.
 
+use std::collections::HashSet;
+
 use exops_psobject::Value;
 use serde_json::Value as Json;
 
@@ -60,14 +62,9 @@ impl Edit {
             Json::String(old) => text(old).map(Json::from),
             json => Some(json.clone()),
         };
-        let others = |items: &[Json]| {
-            let mut all: Vec<Json> = Vec::with_capacity(items.len());
-            for item in items.iter().filter_map(other) {
-                if !all.contains(&item) {
-                    all.push(item);
-                }
-            }
-            all
+        let others = |items: &[Json]| -> Vec<Json> {
+            let mut seen = HashSet::with_capacity(items.len());
+            items.iter().filter_map(other).filter(|item| seen.insert(item.clone())).collect()
         };
         match self {
             Self::Replace(Json::Array(items)) => Self::replace(others(items)),
@@ -85,13 +82,11 @@ impl Edit {
             },
             Self::Replace(value) => Some(value.clone()),
             Self::Amend { add, remove } => {
+                let removed: HashSet<_> = remove.iter().map(lower).collect();
                 let mut list: Vec<Json> = old.as_array().cloned().unwrap_or_default();
-                list.retain(|item| !remove.iter().any(|removed| same(removed, item)));
-                for item in add {
-                    if !list.iter().any(|there| same(there, item)) {
-                        list.push(item.clone());
-                    }
-                }
+                list.retain(|item| !removed.contains(&lower(item)));
+                let mut there: HashSet<_> = list.iter().map(lower).collect();
+                list.extend(add.iter().filter(|item| there.insert(lower(item))).cloned());
                 Some(Json::Array(list))
             }
         }
@@ -116,9 +111,7 @@ fn items(property: &Property, kind: &Type, value: &Value) -> Result<Vec<Json>, S
         .collect()
 }
 
-fn same(one: &Json, other: &Json) -> bool {
-    match (one.as_str(), other.as_str()) {
-        (Some(one), Some(other)) => one.to_lowercase() == other.to_lowercase(),
-        _ => one == other,
-    }
+/// What items that are the same have in common: case does not tell texts apart.
+fn lower(item: &Json) -> Json {
+    item.as_str().map_or_else(|| item.clone(), |text| text.to_lowercase().into())
 }

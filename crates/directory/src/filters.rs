@@ -4,22 +4,27 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use exops_filter::{Filter, Operator, parse_opath};
-use exops_psobject::{DateTime, Value};
+use exops_psobject::{DateTime, PsObject, Value};
 use exops_runspace::BoxFuture;
-use exops_store::{Lookup, Position, StoreError, TenantStore, Text};
+use exops_store::{Lookup, Position, Text};
 use uuid::Uuid;
 
+use crate::Run;
 use crate::nouns::{Form, Noun, Property, Type, nouns};
 use crate::organization::{Organization, index_flag};
+use crate::output::Flow;
 use crate::parameters::parse_time;
 use crate::values::{UNLIMITED, fold, parse_size, smtp_address};
 
-/// Rows that the index may answer with for one clause of a filter.
+/// Rows that the index may answer with for one clause of a filter that others make narrower.
 const CLAUSE: u32 = 30_000;
-/// The same for all clauses together: a filter of a thousand wide ones costs no more than a few.
+/// Rows that it may read for all clauses together: a filter of a thousand wide ones costs no more than a few. A pattern for
+/// which it may read more than it answers with counts as a whole clause.
 const CANDIDATES: u32 = 150_000;
+/// What a search of the index counts as beside its rows.
+const SEARCH: u32 = 30;
 /// Objects that are looked at one by one; walking the list is as good when there are more.
-const SINGLY: usize = 2000;
+const SINGLY: u32 = 2000;
 /// So few that no further clause is asked to make them fewer.
 const FEW: usize = 500;
 /// Longest pattern with which the index is searched, in characters and wildcards. Others are compared while the list is
@@ -110,13 +115,37 @@ fn literal(property: &Property, operator: Operator, value: Value) -> Result<Valu
     })
 }
 
-/// What the recipients that a filter names stand for.
+/// The text that properties hold for the recipients that a filter names, by property and literal.
+pub(crate) type Referenced = HashMap<(String, String), String>;
+
+/// The groups that a filter asks about, by the text of their id, and the folded names of those who are in them: no object
+/// stores where it is a member.
 #[derive(Default)]
-pub(crate) struct Referenced {
-    /// The names that properties hold, by property and literal.
-    pub(crate) names: HashMap<(String, String), String>,
-    /// The members of groups by the literal that names the group; of all groups where it is null.
-    pub(crate) members: HashMap<Option<String>, Vec<String>>,
+pub(crate) struct Groups(pub(crate) HashMap<String, HashSet<String>>);
+
+/// Stands among [`Groups`] for all there are.
+pub(crate) const ANY_GROUP: &str = "*";
+
+impl Groups {
+    /// Those that somebody is in, as filters compare them.
+    pub(crate) fn of(&self, name: &str) -> Value {
+        let name = fold(name);
+        let inside = self.0.iter().filter(|(_, members)| members.contains(&name));
+        PsObject::from_list(inside.map(|(group, _)| group.as_str().into()).collect()).into()
+    }
+
+    /// A comparison of names with the same answer; `None` where it asks who is not in a group, or for too many.
+    fn named(&self, operator: Operator, group: &Value) -> Option<Filter> {
+        let group = match (operator, group.as_str()) {
+            (Operator::Equal, Some(group)) => group,
+            (Operator::NotEqual, None) => ANY_GROUP,
+            _ => return None,
+        };
+        let members = self.0.get(group).into_iter().flatten();
+        let is = |name: &String| Filter::Compare { property: "Name".to_owned(), operator: Operator::Equal, value: name.as_str().into() };
+        let all: Vec<_> = members.take(SINGLY as usize + 1).map(is).collect();
+        (all.len() <= SINGLY as usize).then_some(Filter::Or(all))
+    }
 }
 
 /// Property and literal (null is none) of every comparison for equality of a property that refers to recipients.
@@ -138,24 +167,15 @@ pub(crate) fn references<'a>(filter: &'a Filter, noun: &Noun) -> Vec<(&'a str, O
     found
 }
 
-/// The filter with every literal of [`references`] replaced by the name that the properties hold, and with the names of a
-/// group's members where it asks who is in one: no object stores that.
+/// The filter with every literal of [`references`] replaced by the text that the properties hold.
 pub(crate) fn dereferenced(filter: Filter, referenced: &Referenced) -> Filter {
     let all = |parts: Vec<Filter>| parts.into_iter().map(|part| dereferenced(part, referenced)).collect();
     match filter {
         Filter::And(parts) => Filter::And(all(parts)),
         Filter::Or(parts) => Filter::Or(all(parts)),
         Filter::Not(part) => Filter::Not(Box::new(dereferenced(*part, referenced))),
-        Filter::Compare { property, operator, value } if property == MEMBER_OF_GROUP => {
-            let members = referenced.members.get(&value.as_str().map(str::to_owned));
-            let is =
-                |name: &String| Filter::Compare { property: "Name".to_owned(), operator: Operator::Equal, value: name.as_str().into() };
-            let inside = Filter::Or(members.into_iter().flatten().map(is).collect());
-            // In no group at all is who is not among the members of any.
-            if (operator == Operator::Equal) == value.is_null() { Filter::Not(Box::new(inside)) } else { inside }
-        }
         Filter::Compare { property, operator, value } => {
-            let name = value.as_str().and_then(|text| referenced.names.get(&(property.clone(), text.to_owned())));
+            let name = value.as_str().and_then(|text| referenced.get(&(property.clone(), text.to_owned())));
             let value =
                 name.filter(|_| matches!(operator, Operator::Equal | Operator::NotEqual)).map_or(value.clone(), |n| n.as_str().into());
             Filter::Compare { property, operator, value }
@@ -168,70 +188,105 @@ pub(crate) fn dereferenced(filter: Filter, referenced: &Referenced) -> Filter {
 /// answers still has to be evaluated: the index knows beginnings of values, and not every clause.
 ///
 /// `listing` is the noun under which the objects are listed.
-pub(crate) async fn candidates(
-    store: &TenantStore,
-    organization: &Organization,
-    listing: &'static Noun,
-    filter: &Filter,
-) -> Result<Option<BTreeSet<Position>>, StoreError> {
-    let mut budget = CANDIDATES;
-    let found = matching(store, organization, listing, filter, &mut budget).await?;
-    match found.filter(|found| found.len() <= SINGLY) {
-        Some(found) => store.positions(found).await.map(Some),
+pub(crate) async fn candidates(run: &Run, listing: &'static Noun, filter: &Filter, groups: &Groups) -> Flow<Option<BTreeSet<Position>>> {
+    let mut search = Search { run, listing, groups, budget: CANDIDATES };
+    match search.matching(filter, SINGLY).await?.filter(|found| fits(found, SINGLY)) {
+        Some(found) => run.store().positions(found).await.map(Some).map_err(|e| run.storage(&e)),
         None => Ok(None),
     }
 }
 
-fn matching<'a>(
-    store: &'a TenantStore,
-    organization: &'a Organization,
+fn fits(found: &HashSet<Uuid>, usable: u32) -> bool {
+    found.len() <= usable as usize
+}
+
+/// One question to the index.
+struct Search<'a> {
+    run: &'a Run,
     listing: &'static Noun,
-    filter: &'a Filter,
-    budget: &'a mut u32,
-) -> BoxFuture<'a, Result<Option<HashSet<Uuid>>, StoreError>> {
-    Box::pin(async move {
-        match filter {
-            Filter::All | Filter::Not(_) => Ok(None),
-            Filter::And(parts) => {
-                let mut all: Option<HashSet<Uuid>> = None;
-                for part in parts {
-                    let Some(found) = matching(store, organization, listing, part, budget).await? else { continue };
-                    let both = match all {
-                        Some(all) => all.intersection(&found).copied().collect(),
-                        None => found,
-                    };
-                    let few = both.len() <= FEW;
-                    all = Some(both);
-                    if few {
-                        break;
+    groups: &'a Groups,
+    /// What is left of [`CANDIDATES`].
+    budget: u32,
+}
+
+impl Search<'_> {
+    /// Those that can match, where the index knows; `None` also where they are more than are `usable`.
+    fn matching<'f>(&'f mut self, filter: &'f Filter, usable: u32) -> BoxFuture<'f, Flow<Option<HashSet<Uuid>>>> {
+        Box::pin(async move {
+            match filter {
+                Filter::All | Filter::Not(_) => Ok(None),
+                Filter::And(parts) => {
+                    let parts: Vec<_> = parts.iter().filter(|part| !matches!(part, Filter::All)).collect();
+                    let usable = if parts.len() > 1 { CLAUSE } else { usable };
+                    let mut all: Option<HashSet<Uuid>> = None;
+                    for part in parts {
+                        let Some(found) = self.matching(part, usable).await? else { continue };
+                        let both = match all {
+                            Some(all) => all.intersection(&found).copied().collect(),
+                            None => found,
+                        };
+                        let few = both.len() <= FEW;
+                        all = Some(both);
+                        if few {
+                            break;
+                        }
                     }
+                    Ok(all)
                 }
-                Ok(all)
-            }
-            Filter::Or(parts) => {
-                let mut union = HashSet::new();
-                for part in parts {
-                    match matching(store, organization, listing, part, budget).await? {
-                        Some(found) => union.extend(found),
-                        None => return Ok(None),
+                Filter::Or(parts) => {
+                    let mut union = HashSet::new();
+                    for part in parts {
+                        let Some(found) = self.matching(part, usable).await? else { return Ok(None) };
+                        union.extend(found);
+                        if !fits(&union, usable) {
+                            return Ok(None);
+                        }
                     }
+                    Ok(Some(union))
                 }
-                Ok(Some(union))
-            }
-            Filter::Compare { property, operator, value } => {
-                let Some(lookups) = lookups(organization, listing, filter, (property, *operator, value)) else { return Ok(None) };
-                let mut union = HashSet::new();
-                for lookup in lookups {
-                    let limit = CLAUSE.min(*budget);
-                    let found = store.candidates(&listing.name, &lookup, limit).await?;
-                    *budget = budget.saturating_sub(found.as_ref().map_or(limit, |f| u32::try_from(f.len()).unwrap_or(limit)));
-                    let Some(found) = found else { return Ok(None) };
-                    union.extend(found);
+                Filter::Compare { property, operator, value } if property == MEMBER_OF_GROUP => match self.groups.named(*operator, value) {
+                    Some(named) => self.matching(&named, usable).await,
+                    None => Ok(None),
+                },
+                Filter::Compare { property, operator, value } => {
+                    let lookups = lookups(self.run.organization(), self.listing, filter, (property, *operator, value));
+                    let mut union = HashSet::new();
+                    for lookup in lookups.iter().flatten() {
+                        let Some(found) = self.look_up(lookup, usable).await? else { return Ok(None) };
+                        union.extend(found);
+                    }
+                    Ok(lookups.map(|_| union))
                 }
-                Ok(Some(union))
             }
+        })
+    }
+
+    /// Those that answer one condition, paid for.
+    async fn look_up(&mut self, lookup: &Lookup, usable: u32) -> Flow<Option<HashSet<Uuid>>> {
+        self.run.output.check()?;
+        let limit = usable.min(self.budget);
+        if limit == 0 {
+            return Ok(None);
         }
-    })
+        let found = self.run.store().candidates(&self.listing.name, lookup, limit).await.map_err(|e| self.run.storage(&e))?;
+        let read = match &found {
+            _ if reads_more(lookup) => CLAUSE,
+            Some(found) => u32::try_from(found.len()).unwrap_or(limit),
+            None => limit,
+        };
+        self.budget = self.budget.saturating_sub(read + SEARCH);
+        Ok(found)
+    }
+}
+
+/// Whether the index may read more for it than it answers with: it searches by what stands before the first `*`.
+fn reads_more(lookup: &Lookup) -> bool {
+    match lookup {
+        Lookup::Sort(Text::Like(pattern)) | Lookup::Property(_, Text::Like(pattern)) => {
+            pattern.split_once('*').is_some_and(|(_, rest)| !rest.is_empty())
+        }
+        _ => false,
+    }
 }
 
 /// What answers a comparison from the index: names where every noun of the listing is found by that property, the order of

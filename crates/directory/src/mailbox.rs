@@ -14,7 +14,7 @@ use crate::errors::Origin;
 use crate::nouns::{Noun, Property, noun};
 use crate::organization::{Entity, Organization};
 use crate::output::Flow;
-use crate::references::{Referred, renamed};
+use crate::references::{Recipients, Referred, renamed};
 use crate::seed::{dn, escape_dn};
 use crate::values::is_smtp_address;
 use crate::{FOREST, Run};
@@ -87,9 +87,9 @@ impl Run {
 
     /// Stores a new object and shows it.
     pub(crate) async fn create(&self, draft: Draft) -> Flow {
-        let (id, kind) = (draft.entity.id, draft.entity.noun);
-        let name = self.organization().canonical_name(&draft.entity);
-        if !self.agreed(format!("Creating {} \"{name}\".", kind.name.to_lowercase())).await? {
+        let entity = draft.complete(&draft.referred.recipients());
+        let (id, kind, name) = (entity.id, entity.noun, self.organization().canonical_name(&entity));
+        if !self.agreed(&entity, format!("Creating {} \"{name}\".", kind.name.to_lowercase())).await? {
             return Ok(());
         }
         let related = draft.referred.related(&self.directory, false);
@@ -128,7 +128,7 @@ impl Run {
             Err(end) => return Err(self.close_entry(end).await),
         };
         let name = self.organization().canonical_name(&entity);
-        if !self.agreed(format!("Removing {} Identity:\"{name}\" {effect}.", kind.name.to_lowercase())).await? {
+        if !self.agreed(&entity, format!("Removing {} Identity:\"{name}\" {effect}.", kind.name.to_lowercase())).await? {
             return Ok(());
         }
         let related = Referred::default().related(&self.directory, true);
@@ -312,19 +312,24 @@ fn alias_of(name: &str) -> String {
 }
 
 impl Draft {
+    /// The object with the names of those to whom it refers.
+    fn complete(&self, recipients: &Recipients) -> Entity {
+        let mut entity = self.entity.clone();
+        for (property, edit) in &self.references {
+            put(&mut entity, &property.name, recipients.name(edit, None).apply(property, &Json::Null));
+        }
+        entity
+    }
+
     /// The object to store with its rows and everything that it changes, or the record of why there is none.
     fn decide(
-        self,
+        &self,
         organization: &Organization,
         origin: &Origin,
         scopes: &[exops_filter::Filter],
         found: &Found,
     ) -> Result<(Entity, Row, Vec<exops_audit::Change>), Box<ErrorRecord>> {
-        let Self { mut entity, references, referred } = self;
-        let recipients = referred.found(organization, origin, &found.named)?;
-        for (property, edit) in references {
-            put(&mut entity, &property.name, recipients.name(&edit, None).apply(property, &Json::Null));
-        }
+        let entity = self.complete(&self.referred.found(organization, origin, &found.named)?);
         if !in_scope(organization, entity.noun, scopes, &entity) {
             return Err(origin.out_of_scope(&entity.noun.name, &organization.canonical_name(&entity)));
         }

@@ -125,7 +125,7 @@ impl Run {
             Membership::Remove => format!("Removing distribution group member \"{members}\" on group \"{name}\"."),
             Membership::Update => format!("Replacing the members of group \"{name}\" by \"{members}\"."),
         };
-        if !self.agreed(action).await? {
+        if !self.agreed(&group, action).await? {
             return Ok(());
         }
         let transaction = Transaction {

@@ -208,7 +208,7 @@ impl Run {
             Wish::ResetDefault => format!("Resetting the permissions on \"{name}\" to the default."),
             Wish::ClearAutoMapping => format!("Clearing the automatic mapping of \"{name}\" for everybody."),
         };
-        if !self.agreed(action).await? {
+        if !self.agreed(&entity, action).await? {
             return Ok(());
         }
         let transaction = Transaction {

@@ -1,5 +1,7 @@
 //! Reading cmdlets: one object by identity, or a list in pages.
 
+use std::cell::LazyCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use exops_filter::{Filter, Operator};
@@ -8,7 +10,7 @@ use exops_runspace::Ended;
 use exops_store::{Listing, Object, Position, StoreError};
 use uuid::Uuid;
 
-use crate::filters::{self, MEMBER_OF_GROUP, Referenced};
+use crate::filters::{self, ANY_GROUP, Groups, MEMBER_OF_GROUP, Referenced};
 use crate::nouns::{Form, Noun, Property, noun};
 use crate::organization::Entity;
 use crate::output::Flow;
@@ -49,19 +51,22 @@ const ANR: [&str; 5] = ["Name", "DisplayName", "FirstName", "LastName", "Alias"]
 /// Which objects are asked for beside an identity.
 pub(crate) struct Wanted {
     filter: Filter,
+    /// The groups that it asks about.
+    groups: Groups,
     /// Folded text of `-Anr`.
     anr: Option<String>,
 }
 
 impl Wanted {
     pub(crate) fn all() -> Self {
-        Self { filter: Filter::All, anr: None }
+        Self { filter: Filter::All, groups: Groups::default(), anr: None }
     }
 
     /// The properties by which objects are chosen.
     fn properties(&self) -> impl Iterator<Item = &str> {
         let anr = if self.anr.is_some() { &ANR[..] } else { &[] };
-        self.filter.properties().into_iter().chain(anr.iter().copied())
+        // By its name an object is known to be in a group.
+        self.filter.properties().into_iter().map(|name| if name == MEMBER_OF_GROUP { "Name" } else { name }).chain(anr.iter().copied())
     }
 }
 
@@ -145,8 +150,8 @@ impl Run {
         };
         let anr = wanted.anr.iter().map(|text| Filter::Or(ANR.iter().map(|property| begins(property, text)).collect()));
         let filter = Filter::And(anr.chain([wanted.filter.clone()]).collect());
-        let found = filters::candidates(self.store(), self.organization(), noun(listing).unwrap_or(view), &filter).await;
-        pages.ids = found.map_err(|e| self.storage(&e))?.map(|found| found.into_iter().map(|p| p.id).collect::<Vec<_>>().into_iter());
+        let found = filters::candidates(self, noun(listing).unwrap_or(view), &filter, &wanted.groups).await?;
+        pages.ids = found.map(|found| found.into_iter().map(|p| p.id).collect::<Vec<_>>().into_iter());
         Ok(pages)
     }
 
@@ -222,7 +227,7 @@ impl Run {
 
     /// `-Filter`, `-Anr` and the parameters that restrict by kind.
     async fn wanted(&self, view: &'static Noun) -> Flow<Wanted> {
-        let mut parts = Vec::new();
+        let (mut parts, mut groups) = (Vec::new(), Groups::default());
         for parameter in KINDS {
             let names = self.list(parameter);
             let Some(property) = view.property(parameter).filter(|_| !names.is_empty()) else { continue };
@@ -253,7 +258,7 @@ impl Run {
         for text in FILTERS.into_iter().filter_map(|p| self.command.argument(p)).filter(|v| !v.is_null()).map(Value::display) {
             let read = filters::read(&text, view, &self.permit.obligations().hidden_properties);
             let filter = read.map_err(|reason| Ended::Failed(self.origin().filter(&text, &reason)))?;
-            let referenced = self.referenced(view, &filter).await?;
+            let referenced = self.referenced(view, &filter, &mut groups).await?;
             parts.push(filters::dereferenced(filter, &referenced));
         }
         let anr = self.command.argument("Anr").filter(|v| !v.is_null());
@@ -261,54 +266,64 @@ impl Run {
             return Err(self.conversion("Anr", value, "System.String", "It takes the beginning of a name, without wildcards."));
         }
         let filter = if parts.is_empty() { Filter::All } else { Filter::And(parts) };
-        Ok(Wanted { filter, anr: anr.map(|v| fold(&v.display())) })
+        Ok(Wanted { filter, groups, anr: anr.map(|v| fold(&v.display())) })
     }
 
-    /// For identities that a filter compares properties with that refer to recipients: the name that these hold, and the
-    /// members of groups.
-    async fn referenced(&self, view: &'static Noun, filter: &Filter) -> Flow<Referenced> {
-        let mut referenced = Referenced::default();
+    /// For identities that a filter compares properties with that refer to recipients: the text that these hold. The groups
+    /// among them are noted.
+    async fn referenced(&self, view: &'static Noun, filter: &Filter, groups: &mut Groups) -> Flow<Referenced> {
+        let mut referenced = Referenced::new();
         for (property, literal) in filters::references(filter, view) {
             self.output.check()?;
             let member_of = property == MEMBER_OF_GROUP;
             let Some(literal) = literal else {
-                if member_of {
-                    referenced.members.insert(None, self.members_of_any().await?);
+                if member_of && !groups.0.contains_key(ANY_GROUP) {
+                    groups.0.insert(ANY_GROUP.to_owned(), self.members_of_any().await?);
                 }
                 continue;
             };
             let found = self.recipient(literal, Accepts::Recipients).await?.ok();
-            if member_of {
-                let members = found.iter().flat_map(|group| self.members_of(group)).collect();
-                referenced.members.insert(Some(literal.to_owned()), members);
-            } else if let Some(entity) = found {
-                let name = self.organization().text(&entity, "Name").to_owned();
-                referenced.names.insert((property.to_owned(), literal.to_owned()), name);
-            }
+            let text = match &found {
+                // Nobody is in a group that is not there, whatever it is called.
+                None if member_of => Uuid::nil().to_string(),
+                None => continue,
+                Some(group) if member_of => {
+                    let id = group.id.to_string();
+                    groups.0.entry(id.clone()).or_insert_with(|| self.members_of(group));
+                    id
+                }
+                Some(entity) => self.organization().text(entity, "Name").to_owned(),
+            };
+            referenced.insert((property.to_owned(), literal.to_owned()), text);
         }
         Ok(referenced)
     }
 
-    fn members_of(&self, group: &Entity) -> Vec<String> {
+    /// Folded names.
+    fn members_of(&self, group: &Entity) -> HashSet<String> {
         let members = self.organization().stored(group, group.noun, "Members").as_array();
-        members.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        members.into_iter().flatten().filter_map(|name| name.as_str().map(fold)).collect()
     }
 
     /// Everybody who is in some group.
-    async fn members_of_any(&self) -> Flow<Vec<String>> {
-        let Some(groups) = noun("DistributionGroup") else { return Ok(Vec::new()) };
-        let (mut pages, wanted, mut all) = (Pages::of(groups), Wanted::all(), std::collections::BTreeSet::new());
+    async fn members_of_any(&self) -> Flow<HashSet<String>> {
+        let Some(groups) = noun("DistributionGroup") else { return Ok(HashSet::new()) };
+        let (mut pages, wanted, mut all) = (Pages::of(groups), Wanted::all(), HashSet::new());
         while let Some(group) = pages.next(self, groups, &wanted).await? {
             all.extend(self.members_of(&group));
         }
-        Ok(all.into_iter().collect())
+        Ok(all)
     }
 
     fn matches(&self, entity: &Entity, view: &'static Noun, wanted: &Wanted) -> bool {
         let begins = |text: &String| ANR.iter().any(|property| fold(self.organization().text(entity, property)).starts_with(text));
+        let groups = LazyCell::new(|| wanted.groups.of(self.organization().text(entity, "Name")));
         shows(view, entity.noun)
             && wanted.anr.as_ref().is_none_or(begins)
-            && wanted.filter.matches(&|name| self.organization().filter_value(entity, view, name))
+            && wanted.filter.matches(&|name| match name {
+                MEMBER_OF_GROUP => Some(groups.clone()),
+                _ => self.organization().filter_value(entity, view, name),
+            })
     }
 
     pub(crate) async fn show(&self, entity: &Entity, view: &'static Noun) -> Flow {

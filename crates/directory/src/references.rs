@@ -57,9 +57,12 @@ fn is_group(kind: &str) -> bool {
     kind.contains("Group")
 }
 
-/// The recipients that a command names: their ids, and the names that they had then.
+/// The recipients that a command names: their ids, and what they were then.
 #[derive(Debug, Default)]
-pub(crate) struct Referred(Vec<(Uuid, String)>);
+pub(crate) struct Referred(Vec<(Uuid, Recipient)>);
+
+/// A name, and whether it is a group's.
+type Recipient = (String, bool);
 
 impl Referred {
     pub(crate) fn ids(&self) -> impl Iterator<Item = Uuid> {
@@ -68,7 +71,7 @@ impl Referred {
 
     /// The names, for a question or a message.
     pub(crate) fn text(&self) -> String {
-        self.0.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join("\", \"")
+        self.0.iter().map(|(_, (name, _))| name.as_str()).collect::<Vec<_>>().join("\", \"")
     }
 
     /// What [`TenantStore::change_object`](exops_store::TenantStore::change_object) is to show of others: the recipients that
@@ -82,23 +85,31 @@ impl Referred {
         }
     }
 
+    /// Those recipients as they were when they were found.
+    pub(crate) fn recipients(&self) -> Recipients {
+        Recipients(self.0.iter().map(|(id, recipient)| (id.to_string(), recipient.clone())).collect())
+    }
+
     /// Those recipients as they are in the transaction, or the record of who is gone.
     pub(crate) fn found(&self, organization: &Organization, origin: &Origin, found: &[Object]) -> Result<Recipients, Box<ErrorRecord>> {
         let mut recipients = HashMap::new();
         for object in found {
             let entity = Entity::read(object).map_err(|e| origin.storage(&e))?;
-            let group = is_group(organization.text(&entity, "RecipientType"));
-            recipients.insert(entity.id.to_string(), (organization.text(&entity, "Name").to_owned(), group));
+            recipients.insert(entity.id.to_string(), recipient(organization, &entity));
         }
         match self.0.iter().find(|(id, _)| !recipients.contains_key(&id.to_string())) {
-            Some((_, name)) => Err(origin.not_found(name)),
+            Some((_, (name, _))) => Err(origin.not_found(name)),
             None => Ok(Recipients(recipients)),
         }
     }
 }
 
-/// Recipients by the text of their id: name, and whether it is a group.
-pub(crate) struct Recipients(HashMap<String, (String, bool)>);
+fn recipient(organization: &Organization, entity: &Entity) -> Recipient {
+    (organization.text(entity, "Name").to_owned(), is_group(organization.text(entity, "RecipientType")))
+}
+
+/// Recipients by the text of their id.
+pub(crate) struct Recipients(HashMap<String, Recipient>);
 
 impl Recipients {
     /// The edit with names where it holds ids; only those that are groups, or are none, where that is asked for.
@@ -161,7 +172,7 @@ impl Run {
             match self.recipient(text.as_str().unwrap_or_default(), accepts).await? {
                 Ok(entity) => {
                     *text = entity.id.to_string().into();
-                    referred.0.push((entity.id, self.organization().text(&entity, "Name").to_owned()));
+                    referred.0.push((entity.id, recipient(self.organization(), &entity)));
                 }
                 Err(record) => return Ok(Err(record)),
             }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -130,11 +131,22 @@ pub(crate) struct Paced {
     received: u64,
     /// Runs while the body waits for more.
     waiting: Option<Pin<Box<Sleep>>>,
+    too_slow: Arc<AtomicBool>,
 }
 
 impl Paced {
     pub(crate) fn new(body: Incoming, within: Duration) -> Self {
-        Self { body, due: Instant::now() + within, received: 0, waiting: None }
+        Self { body, due: Instant::now() + within, received: 0, waiting: None, too_slow: Arc::default() }
+    }
+
+    /// Becomes true when it ended with [`TooSlow`]: for who hands it to a reader that does not tell why a body broke off.
+    pub(crate) fn too_slow(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.too_slow)
+    }
+
+    fn end<T>(&self) -> Option<Result<T, Box<dyn Error + Send + Sync>>> {
+        self.too_slow.store(true, Ordering::Relaxed);
+        Some(Err(TooSlow.into()))
     }
 }
 
@@ -148,14 +160,10 @@ impl Body for Paced {
             self.waiting = None;
             let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
             self.received = self.received.saturating_add(length as u64);
-            return Poll::Ready(if Instant::now() < due {
-                frame.map(|frame| frame.map_err(Into::into))
-            } else {
-                Some(Err(TooSlow.into()))
-            });
+            return Poll::Ready(if Instant::now() < due { frame.map(|frame| frame.map_err(Into::into)) } else { self.end() });
         }
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        waiting.as_mut().poll(context).map(|()| Some(Err(TooSlow.into())))
+        waiting.as_mut().poll(context).map(|()| self.end())
     }
 
     fn is_end_stream(&self) -> bool {

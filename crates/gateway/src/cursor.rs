@@ -25,6 +25,9 @@ const PER_OWNER: usize = 8;
 /// Cursors altogether.
 const TOTAL: usize = 128;
 
+/// Errors of one page; of more it is said how many.
+const ERRORS: usize = 1_000;
+
 /// Whose cursor: tenant and object id of the principal.
 pub(crate) type Owner = (Uuid, Uuid);
 
@@ -90,6 +93,7 @@ impl Cursor {
         let select: Vec<&str> = self.shape.select.iter().map(String::as_str).collect();
         let mut writer = PageWriter::new(&self.shape.context, self.shape.format, &select);
         let mut beside = Page::default();
+        let mut more_errors = 0_u64;
         if let Some(object) = self.ahead.take() {
             writer.push(&object);
         }
@@ -103,7 +107,8 @@ impl Cursor {
                     writer.push(&object);
                 }
                 Some(Step::Record(Record::Warning(text))) => beside.warnings.push(text),
-                Some(Step::Record(Record::Error(error))) => beside.errors.push(*error),
+                Some(Step::Record(Record::Error(error))) if beside.errors.len() < ERRORS => beside.errors.push(*error),
+                Some(Step::Record(Record::Error(_))) => more_errors += 1,
                 // What a cmdlet would do (-WhatIf) or asks for is the only host text that REST carries.
                 Some(Step::Record(Record::Information(record))) if record.is_for_host() => {
                     let text = record.message.display();
@@ -114,6 +119,11 @@ impl Cursor {
                 None => break Some(Ended::Failed(Box::new(internal_error("the command ended without a result")))),
             }
         };
+        if more_errors > 0 {
+            let text = format!("{more_errors} more errors were left out: the answer holds the first {ERRORS}");
+            let kind = "System.InvalidOperationException";
+            beside.errors.push(ErrorRecord::new(kind, text, ErrorCategory::LimitsExceeded, "ErrorLimitExceeded"));
+        }
         if writer.count() == 0 && (!beside.errors.is_empty() || !matches!(end, None | Some(Ended::Completed))) {
             let end = end.unwrap_or(Ended::Completed);
             return (Made::Error { errors: beside.errors, end, warnings: beside.warnings }, false);

@@ -38,7 +38,7 @@ use exops_auth::token::KeySet;
 use exops_policy::{RoleModel, TenantId};
 use exops_runspace::Runspace;
 use exops_store::Store;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use rustls::ServerConfig;
 use tokio::sync::oneshot;
@@ -194,10 +194,16 @@ impl Gateway {
         if rest::Rest::claims(path) {
             return self.rest.answer(request, peer, request_id).await;
         }
+        let too_slow = request.body().too_slow();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         // A router answers every request; its error type has no values.
-        self.extra_routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+        let mut response = self.extra_routes.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        // Its extractors know only that the body broke off.
+        if too_slow.load(Ordering::Relaxed) && response.status() == StatusCode::BAD_REQUEST {
+            *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
+        }
+        response
     }
 
     /// The clock's time as headers have it.

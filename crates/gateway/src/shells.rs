@@ -68,6 +68,8 @@ struct State {
     /// Questions on a client's host that are not answered yet, by pipeline and call id.
     prompts: HashMap<(Uuid, i64), oneshot::Sender<Result<Value, HostError>>>,
     secrets: Secrets,
+    /// The client was asked for its key and sent none in time.
+    withholds_key: bool,
     closed: bool,
 }
 
@@ -166,6 +168,7 @@ impl Shells {
                     running: HashMap::new(),
                     prompts: HashMap::new(),
                     secrets: Secrets::default(),
+                    withholds_key: false,
                     closed: false,
                 }),
                 drained: Notify::new(),
@@ -425,7 +428,8 @@ impl Shells {
         let mut records = self.layer.run(call).await.ready_chunks(BATCH);
         while let Some(steps) = records.next().await {
             let has_secret = steps.iter().any(|step| matches!(step, Step::Record(Record::Output(value)) if value.has_secret()));
-            if has_secret {
+            // Waited for once: every part of a long output would wait again.
+            if has_secret && !shell.lock().withholds_key {
                 self.share_key(shell, stop).await;
             }
             let mut end = None;
@@ -499,7 +503,7 @@ impl Shells {
             }
         };
         tokio::select! {
-            _ = tokio::time::timeout(self.meters.quotas.key_after, shared) => {}
+            shared = tokio::time::timeout(self.meters.quotas.key_after, shared) => shell.lock().withholds_key = shared.is_err(),
             () = stop.stopped() => {}
         }
     }

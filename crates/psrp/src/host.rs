@@ -216,7 +216,12 @@ pub fn credential_call(caption: &str, message: &str, user: &str, target: &str) -
 pub fn prompt_call(caption: &str, message: &str, fields: &[FieldDescription]) -> (HostMethod, Vec<Value>) {
     let field = |field: &FieldDescription| {
         let kind = field.type_name.as_str();
-        let assembly = format!("{kind}, mscorlib, Version=4.0.0.0, Culture=neutral, PublicKeyToken=b77a5c561934e089");
+        // The two that PowerShell 5 loads such types from.
+        let (assembly, version, key) = match kind.starts_with("System.Management.Automation.") {
+            true => ("System.Management.Automation", "3.0.0.0", "31bf3856ad364e35"),
+            false => ("mscorlib", "4.0.0.0", "b77a5c561934e089"),
+        };
+        let assembly = format!("{kind}, {assembly}, Version={version}, Culture=neutral, PublicKeyToken={key}");
         let mut content = notes([
             ("name", text(&field.name)),
             ("label", text(&field.label)),

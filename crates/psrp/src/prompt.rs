@@ -26,7 +26,7 @@ pub enum HostQuestion {
         /// What is asked, at least one.
         fields: Vec<FieldDescription>,
     },
-    /// PromptForCredential, both forms. The answer is a PSCredential, or null when none was given.
+    /// PromptForCredential, both forms. The answer is a PSCredential.
     Credential {
         /// Title.
         caption: String,

@@ -74,6 +74,8 @@ struct Pipeline {
     input: Inputs,
     merges_errors: bool,
     has_ui: bool,
+    /// The client has a raw user interface, which knows colours.
+    has_colours: bool,
     nested: bool,
     /// Calls of the client's host that are not answered, with the ids of the objects that carried them.
     calls: BTreeMap<i64, (u64, HostCall)>,
@@ -204,6 +206,7 @@ impl ServerPool {
             input: Inputs::default(),
             merges_errors: false,
             has_ui: false,
+            has_colours: false,
             nested: false,
             calls: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -392,6 +395,7 @@ impl ServerPool {
             pipeline.nested = request.is_nested;
             let host = if request.host.use_runspace_host { pool_host } else { request.host };
             pipeline.has_ui = host.has_ui();
+            pipeline.has_colours = !host.is_raw_ui_null;
         }
         pipeline.state = State::Waiting(event);
         self.queue.push_back(id);

@@ -154,7 +154,8 @@ struct Outstanding {
     attempts: u32,
     /// How often the session had been reconnected when it was sent.
     connection: u32,
-    /// It was refused once because the shell was disconnected, and waited for the reconnect.
+    /// It was sent before the last reconnect, or refused because the shell was disconnected: what its id is answered may be the
+    /// answer of that time.
     parked: bool,
     /// What was sent; not kept of a Receive, which can be written again.
     envelope: Option<Vec<u8>>,

@@ -23,10 +23,11 @@ const RESOLVE: &str = "SELECT i.id, i.kind, i.slot, o.noun FROM identities i \
 const NAMED: &str = "SELECT id FROM identities WHERE tenant = $1 AND term = $2 LIMIT $3";
 const OF_NOUN: &str = "SELECT id FROM objects WHERE tenant = $1 AND noun = $2 LIMIT $3";
 const SORTED: &str = "SELECT id FROM objects WHERE tenant = $1 AND listing = $2 AND sort >= $3 AND sort <= $4 \
-                      AND sort LIKE $5 ESCAPE '\\' LIMIT $6";
-// A text as long as what is kept can go on.
+                      AND (sort LIKE $5 ESCAPE '\\' OR instr(CAST(sort AS BLOB), x'00')) LIMIT $6";
+// A text as long as what is kept can go on. For LIKE and length a text ends at its first NUL: what is behind may be anything.
 const HOLDING: &str = "SELECT id FROM properties WHERE tenant = $1 AND field = $2 AND text >= $3 AND text <= $4 \
-                       AND (text LIKE $5 ESCAPE '\\' OR length(text) >= $6) LIMIT $7";
+                       AND (text LIKE $5 ESCAPE '\\' OR length(text) >= $6 OR instr(CAST(text AS BLOB), x'00')) \
+                       LIMIT $7";
 const POSITION: &str = "SELECT sort, id FROM objects WHERE tenant = $1 AND id = $2";
 
 /// Statements of reads, for the test of query plans.
@@ -78,7 +79,7 @@ pub enum Fate {
 #[derive(Debug, Default)]
 pub struct Related {
     /// Objects that it is going to refer to.
-    pub named: Vec<Uuid>,
+    pub named: BTreeSet<Uuid>,
     /// Those that refer to it: properties of its listing, and the folded text that one of them can be.
     pub holding: (Vec<String>, String),
 }
@@ -164,9 +165,9 @@ impl Text {
     /// The first and the last text that it can be, and what SQL compares those between with.
     fn range(&self) -> (&str, String, String) {
         match self {
-            Self::Is(text) => (kept(text), kept(text).to_owned(), "%".to_owned()),
+            Self::Is(text) => (text, text.clone(), "%".to_owned()),
             Self::Like(pattern) => {
-                let begin = kept(pattern.split('*').next().unwrap_or_default());
+                let begin = pattern.split('*').next().unwrap_or_default();
                 let mut like = String::with_capacity(pattern.len());
                 for c in pattern.chars() {
                     match c {
@@ -282,6 +283,7 @@ impl TenantStore {
             }
             Lookup::Property(property, text) => {
                 let (from, to, like) = text.range();
+                let (from, to) = (kept(from), kept(&to).to_owned());
                 sqlx::query(HOLDING).bind(self.key()).bind(field(listing, property)).bind(from).bind(to).bind(like).bind(KEPT)
             }
         };

@@ -19,7 +19,7 @@ pub fn samples(folder: &str) -> Option<PathBuf> {
     found
 }
 
-/// The Python interpreter that has msal, azure-identity and pypsrp, or `None` after saying so.
+/// The Python interpreter that has msal, azure-identity and pypsrp, with psrp in a folder beside it, or `None` after saying so.
 ///
 /// # Panics
 /// With `CI=true`, where every counterpart must be there.

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_mins(4);
 pub(super) const LEFT: &str = "SessionLeft";
 /// Pause before a throttled request is sent again, where the far end names none.
 const THROTTLED: Duration = Duration::from_secs(1);
+/// Events of one pipeline that wait for the session's key; past that they go on without it.
+const MOST_HELD: usize = 1_000;
 /// Reconnects of one session that nobody asked for.
 const RECONNECTS: u32 = 16;
 
@@ -241,6 +243,8 @@ pub(super) async fn drive(
                 Some(Order::Runspaces(request, answer)) => {
                     begun = true;
                     let call = driver.session.ask_runspaces(request);
+                    // Of those who asked, some have given up.
+                    driver.asked.retain(|_, asked| !asked.is_closed());
                     driver.asked.insert(call, answer);
                 }
                 // Nobody is left who could ask for anything.
@@ -353,7 +357,10 @@ impl Driver {
         for waiting in self.keys.arrived(sealed) {
             match waiting {
                 Waiting::Pipeline(started, tries) => self.start(*started, tries),
-                Waiting::Question(pipeline, call, question) => self.ask(pipeline, call, question),
+                Waiting::Question(pipeline, call, question) => {
+                    self.asking.remove(&pipeline);
+                    self.ask(pipeline, call, question);
+                }
                 Waiting::Output(pipeline) => {
                     self.session.pause(pipeline, false);
                     self.released.extend(self.held.remove(&pipeline).unwrap_or_default());
@@ -411,6 +418,10 @@ impl Driver {
             Arrived::Lost(id) => self.session.handle_lost(id),
             Arrived::Unsent(id) => self.session.handle_unsent(id),
             Arrived::Stop(id) => {
+                if self.held.contains_key(&id) {
+                    // Nobody waits for the key any more.
+                    self.key_arrived(None);
+                }
                 if self.running.contains_key(&id) {
                     self.session.stop(id);
                 }
@@ -467,6 +478,9 @@ impl Driver {
     fn event(&mut self, mut event: ClientEvent) -> Option<(mpsc::Sender<Step>, Step)> {
         if let Some(held) = event.pipeline().and_then(|id| self.held.get_mut(&id)) {
             held.push(event);
+            if held.len() > MOST_HELD {
+                self.key_arrived(None);
+            }
             return None;
         }
         if let ClientEvent::Output { pipeline, value } = &mut event
@@ -516,9 +530,11 @@ impl Driver {
                 return None;
             }
             ClientEvent::UserEvent(event) => {
-                let record = information(&event);
-                let events = self.running.keys().map(|id| ClientEvent::Information { pipeline: *id, record: Box::new(record.clone()) });
-                self.released.extend(events);
+                // It belongs to no pipeline; any that runs can tell it.
+                match self.running.keys().next() {
+                    Some(id) => self.released.push_back(ClientEvent::Information { pipeline: *id, record: Box::new(information(&event)) }),
+                    None => tracing::info!(source = %event.source, "event of the session"),
+                }
                 return None;
             }
             ClientEvent::Key(sealed) => {
@@ -530,6 +546,12 @@ impl Driver {
                 return None;
             }
             ClientEvent::Disconnected => {
+                if !self.held.is_empty() {
+                    // What came goes to its consumers first: the far end does not send it again.
+                    self.key_arrived(None);
+                    self.released.push_back(ClientEvent::Disconnected);
+                    return None;
+                }
                 self.disconnected();
                 return None;
             }
@@ -689,6 +711,7 @@ impl Driver {
             return self.session.respond(pipeline, &call.answer(Err(Box::new(record))));
         }
         if wants_secret(&question) && !self.keys.is_settled() {
+            self.asking.insert(pipeline);
             return self.await_key(Waiting::Question(pipeline, call, question));
         }
         if let Some(host) = host {

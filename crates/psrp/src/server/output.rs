@@ -8,12 +8,16 @@ use crate::notes::{array_list, object};
 use crate::record::{error_to_value, information_to_value, informational, progress_to_value};
 use crate::{HostCall, HostMethod, MessageType, Output, host};
 
+/// The colour that the host writes in anyway.
+const HOST_COLOUR: Value = Value::I32(-1);
+
 impl ServerPool {
-    /// Writes to a running pipeline; ignored for any other. Warning, verbose, debug and progress records, and
-    /// information for the host, are written a second time as a host call when the client has a user interface: the records alone are never displayed.
+    /// Writes to a running pipeline; ignored for any other. Warning, verbose, debug and progress records are written
+    /// a second time as a host call when the client has a user interface: the records alone are never displayed. Information
+    /// for the host is too, as PowerShell's `Write-Host` does it.
     pub fn write(&mut self, id: Uuid, output: Output<'_>) {
         let Some(pipeline) = self.pipelines.get(&id).filter(|p| matches!(p.state, State::Running)) else { return };
-        let merges_errors = pipeline.merges_errors;
+        let (merges_errors, has_colours) = (pipeline.merges_errors, pipeline.has_colours);
         match output {
             Output::Object(value) => self.push_pipeline(id, MessageType::PipelineOutput, value),
             Output::Error(record) => {
@@ -26,7 +30,12 @@ impl ServerPool {
             Output::Information(record) => {
                 self.push_pipeline(id, MessageType::InformationRecord, &information_to_value(record));
                 if record.is_for_host() {
-                    self.void_call(id, HostMethod::WriteLine2, vec![record.message.display().into()]);
+                    let line = record.message.display().into();
+                    // psrp of pypsrp 1.0.0b1, which has no raw user interface unless somebody writes one, knows no colour of that number.
+                    match has_colours {
+                        true => self.void_call(id, HostMethod::WriteLine3, vec![HOST_COLOUR, HOST_COLOUR, line]),
+                        false => self.void_call(id, HostMethod::WriteLine2, vec![line]),
+                    }
                 }
             }
             Output::Progress(record) => {

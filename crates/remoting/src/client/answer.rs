@@ -1,6 +1,6 @@
 //! What answers mean, and what their absence does.
 
-use exops_psobject::{ErrorCategory, ErrorRecord};
+use exops_psobject::{ErrorCategory, ErrorRecord, Value};
 use exops_psrp::{Channel, ClientPoolEvent, HostCall, HostMethod, HostResponse};
 use exops_wsman::{CommandState, Fault, Limits, Response, ResponseBody, StreamData, parse_response, xpress};
 use uuid::Uuid;
@@ -216,6 +216,12 @@ impl ClientSession {
                     ClientEvent::PipelineEnded { pipeline, end }
                 }
             };
+            // Only the call that follows at once says the same.
+            if !matches!(event, ClientEvent::Information { .. })
+                && let Some(state) = event.pipeline().and_then(|id| self.pipeline(id))
+            {
+                state.shown = None;
+            }
             self.events.push_back(event);
         }
     }
@@ -242,6 +248,9 @@ impl ClientSession {
             }
             _ => false,
         };
+        if repeats_a_record && call.expects_answer() {
+            self.respond(pipeline, &call.answer(Ok(Value::Null)));
+        }
         (!repeats_a_record).then_some(ClientEvent::HostCall { pipeline, call })
     }
 

@@ -31,6 +31,8 @@ impl ClientSession {
                 envelope: None,
             },
         };
+        // What the server keeps for its id is the answer that it got then.
+        outstanding.parked |= outstanding.connection != self.connection;
         outstanding.connection = self.connection;
         let envelope = match &outstanding.envelope {
             Some(envelope) => envelope.clone(),

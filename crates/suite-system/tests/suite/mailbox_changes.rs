@@ -4,7 +4,7 @@ use exops_catalogue::{Command, Stage};
 use exops_policy::{Decision, Request, RoleModel, decide};
 use exops_psobject::canonical::canonical;
 use exops_psobject::{PsObject, Value};
-use exops_runspace::{Ended, Runspace};
+use exops_runspace::{Confirm, Ended, Runspace};
 use serde_json::{Value as Json, json};
 
 use crate::client::World;
@@ -302,12 +302,13 @@ async fn a_write_scope_holds_before_and_after_a_change() {
         group Room Keepers = Rooms
         group Labellers = Labels
         role Rooms = Set-Mailbox, New-Mailbox, Remove-Mailbox
-        role Labels = Set-Mailbox(Identity CustomAttribute1)
+        role Labels = Set-Mailbox(Identity CustomAttribute1 WhatIf)
         scope Room Keepers = RecipientTypeDetails -eq 'RoomMailbox'";
     let organisation = Organisation::seeded().await;
     let rights = RoleModel::parse(MODEL).unwrap().rights(&organisation.caller);
-    let run = async |command: Command| {
+    let asking = async |command: Command, confirm: Confirm| {
         let mut invocation = organisation.invocation(command).await;
+        invocation.confirm = confirm;
         let Some(Stage::Cmdlet(bound)) = invocation.pipeline.stages.first() else { panic!() };
         let parameters: Vec<&str> = bound.arguments.iter().map(|a| &*a.parameter.name).collect();
         let request = Request { cmdlet: &bound.cmdlet.name, parameters: &parameters, digest: bound.digest() };
@@ -315,6 +316,7 @@ async fn a_write_scope_holds_before_and_after_a_change() {
         invocation.permit = Some(permit);
         collect(&organisation.directory, invocation).await
     };
+    let run = |command| asking(command, Confirm::Yes);
     let room = |parameter: &str, value: &str| command("Set-Mailbox").with("Identity", "roomoslo101").with(parameter, value);
     let new = |kind: &str| command("New-Mailbox").with("Name", "Cellar").with(kind, true);
     let before = organisation.read(command("Get-Recipient").with("ResultSize", "Unlimited")).await;
@@ -339,6 +341,19 @@ async fn a_write_scope_holds_before_and_after_a_change() {
             assert_eq!(organisation.read(crate::directory::command("Get-Recipient").with("ResultSize", "Unlimited")).await, before);
         }
     }
+    // What is outside is refused before anybody is told what would be done, or asked.
+    for (outside, confirm) in
+        [(true, Confirm::Yes), (false, Confirm::ReportOnly), (false, Confirm::Ask)].into_iter().flat_map(|(what_if, confirm)| {
+            let remove = command("Remove-Mailbox").with("Identity", "ann.beebe");
+            [new("Shared"), set("CustomAttribute2", "x"), remove].map(|command| (command.with("WhatIf", what_if), confirm))
+        })
+    {
+        let ran = asking(outside.clone(), confirm).await;
+        assert!(ran.host.is_empty() && ran.errors[0].message.contains("write scope"), "{outside:?}, {confirm:?}: {ran:?}");
+        assert!(organisation.entries().await.iter().all(|entry| entry.outcome.is_some()), "an entry was left open");
+    }
+    let inside = asking(new("Room").with("WhatIf", true), Confirm::Yes).await;
+    assert!(inside.host[0].starts_with("What if: Creating mailbox"), "{inside:?}");
     let wrong = MODEL.replace("-eq 'RoomMailbox'", "-eq");
     assert!(RoleModel::parse(&wrong).unwrap_err().problem.contains("Room Keepers"));
     assert!(RoleModel::parse(&MODEL.replace("scope Room Keepers", "scope Nobody")).unwrap_err().problem.contains("'Nobody'"));

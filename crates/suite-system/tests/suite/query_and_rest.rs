@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::cli::{Prepared, now, says};
+use crate::program::Run;
 
 const ADDRESS: &str = "ann.beebe@contoso.onmicrosoft.com";
 
@@ -212,6 +213,10 @@ fn where_values_come_from() {
         (&in_lab, &[("AZURE_CLIENT_CERTIFICATE_PATH", ""), ("AZURE_CLIENT_SECRET", "horse")], &[], 2, "AZURE_CLIENT_SECRET is not used"),
         (&in_lab, &[("AZURE_CLIENT_SECRET", "horse")], &[], 0, app),
         (&in_lab, &[("EXOPS_CERTIFICATE", "/nonexistent/key")], &["--app-id", &prepared.app_id, "-Thumbprint", thumbprint], 0, "cli-test"),
+        // A lab by variable, in any word for yes or no.
+        (&["connect", "--data", &data], &[("EXOPS_LAB", "1")], &[], 0, "contoso.onmicrosoft.com"),
+        (&["connect", "--data", &data], &[("EXOPS_LAB", "true")], &[], 0, "contoso.onmicrosoft.com"),
+        (&["connect", "--endpoint", &authority, "--ca-file", &ca], &[("EXOPS_LAB", "Off")], &[], 4, "--lab"),
         // Addresses and CA, each said by the option, by our variable, by Azure's.
         (&["connect", "--lab"], &[("EXOPS_ENDPOINT", &authority), ("EXOPS_CA_FILE", &ca)], &[], 0, tenant),
         (&fixed, &[("EXOPS_AUTHORITY", nowhere)], &[], 8, nowhere),
@@ -282,6 +287,7 @@ fn where_values_come_from() {
         (&all, &[], 0, "\"Profile\":\"environment\""),
         (&all, kept, 0, &by_file),
         (&but("EXOPS_LAB", ""), &[], 4, "--lab"),
+        (&but("EXOPS_LAB", "no"), &[], 4, "--lab"),
         (&but("EXOPS_APP_ID", "me"), &[], 2, "EXOPS_APP_ID is 'me'"),
         (&but("EXOPS_APP_ID", nobody), &[], 4, nobody),
         (&but("EXOPS_APP_ID", ""), &[], 4, "no profile 'default'"),
@@ -301,12 +307,12 @@ fn where_values_come_from() {
         (&[("EXOPS_CERTIFICATE", &key), ("EXOPS_APP_ID", app), ("EXOPS_CERTIFICATE_PASSWORD_FILE", &secret)], kept, 0, &by_file),
         (&[("EXOPS_CERTIFICATE_PASSWORD_FILE", "/nonexistent/word")], named, 4, "/nonexistent/word"),
         (&[("EXOPS_CERTIFICATE_PASSWORD_FILE", "/nonexistent/word")], kept, 0, &by_store),
-        (&[("EXOPS_AUTHORITY", nowhere)], named, 8, nowhere),
+        (&[("EXOPS_PROFILE", "named"), ("EXOPS_AUTHORITY", nowhere)], &[], 8, nowhere),
         (&[("EXOPS_AUTHORITY", "localhost:1")], named, 2, "EXOPS_AUTHORITY 'localhost:1' is no https URL"),
-        (&[("EXOPS_ENDPOINT", nowhere)], named, 0, nowhere),
+        (&[("EXOPS_PROFILE", "named"), ("EXOPS_ENDPOINT", nowhere)], &[], 0, nowhere),
         (&[("EXOPS_ENDPOINT", "localhost:1")], named, 2, "EXOPS_ENDPOINT 'localhost:1' is no https URL"),
         (&[("EXOPS_CA_FILE", "/nonexistent/ca")], named, 1, "/nonexistent/ca"),
-        (&[("EXOPS_CA_FILE", &empty)], named, 8, "holds no PEM certificate"),
+        (&[("EXOPS_PROFILE", "named"), ("EXOPS_CA_FILE", &empty)], &[], 8, "holds no PEM certificate"),
         (&[("EXOPS_ORGANIZATION", tenant)], named, 0, &by_file),
         (&[("EXOPS_ORGANIZATION", "nobody.example")], named, 4, "nobody.example"),
         (&[("EXOPS_APP_ID", "")], named, 0, &by_file),
@@ -338,7 +344,8 @@ fn where_values_come_from() {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (run.status.code(), text(&run.stdout), text(&run.stderr))
     };
-    let domains = ["run", "Get-AcceptedDomain", "--select", "Name", "--profile", "named"];
+    let domains = ["run", "Get-AcceptedDomain", "--select", "Name"];
+    let by_variable = [("EXOPS_PROFILE", "named")];
     for (variables, more, exit, out) in [
         (&[][..], &[][..], 0, "{"),
         (&[("EXOPS_OUTPUT", "csv")], &[], 0, "Name\n"),
@@ -351,13 +358,43 @@ fn where_values_come_from() {
         (&[("EXOPS_ENDPOINT", nowhere)], &[], 8, ""),
         (&[("EXOPS_GATEWAY", "gw")], &[], 2, ""),
     ] {
-        let (code, stdout, stderr) = run(&[&domains[..], more].concat(), variables);
+        let (code, stdout, stderr) = run(&[&domains[..], more].concat(), &[&by_variable[..], variables].concat());
         assert!(code == Some(exit) && stdout.starts_with(out), "{variables:?} {more:?}: {stdout}{stderr}");
     }
     let path =
         ["rest", "POST", "/adminapi/beta/{tenant}/InvokeCommand", "--body", r#"{"CmdletInput":{"CmdletName":"Get-AcceptedDomain"}}"#];
     assert_eq!(run(&path, &all).0, Some(0));
     assert_eq!(run(&["connect", "--lab"], &[("EXOPS_GATEWAY", "gw")]).0, Some(2));
+    // A profile that the command line names is led nowhere else by a variable: nobody there is asked for anything, or for a token.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("it does not wait");
+    let beside = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
+    for words in [&domains[..], &["status"], &path] {
+        for (variable, value) in [("EXOPS_AUTHORITY", beside.as_str()), ("EXOPS_ENDPOINT", &beside), ("EXOPS_CA_FILE", &empty)] {
+            for words in [[words, named].concat(), [named, words].concat()] {
+                let mut command = home.command(&words);
+                let refused = command.env("EXOPS_PROFILE", "stored").env(variable, value).output().expect("it runs");
+                says(&Run::of(refused).exits(2), &["'named'", variable, value, "unset", "nothing was sent"]);
+            }
+        }
+    }
+    assert!(listener.accept().is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the other host was asked");
+    // What the roles of a profile grant is not known of another connection that variables make of it.
+    let (known, unknown) = (json!(false), Value::Null);
+    for (variable, value, granted) in [
+        ("EXOPS_APP_ID", app, &known),
+        ("EXOPS_APP_ID", nobody, &unknown),
+        ("EXOPS_ORGANIZATION", tenant, &known),
+        ("EXOPS_ORGANIZATION", "nobody.example", &unknown),
+        ("EXOPS_AUTHORITY", &authority, &known),
+        ("EXOPS_AUTHORITY", nowhere, &unknown),
+        ("EXOPS_ENDPOINT", &authority, &known),
+        ("EXOPS_ENDPOINT", nowhere, &unknown),
+    ] {
+        let (_, stdout, stderr) = run(&[&["explain", "Set-Mailbox", "--json"], named].concat(), &[(variable, value)]);
+        let told: Value = serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}{stderr}"));
+        assert_eq!(&told["granted"], granted, "{variable}={value}");
+    }
     // I-07: what a variable says leads to no other tenant than the profile's, and both are shown.
     let second = Prepared::connected();
     let there = second.lab.text("authority").to_owned();
@@ -365,6 +402,7 @@ fn where_values_come_from() {
     let key = second.lab.home.path().join("there.pem").to_string_lossy().into_owned();
     second.lab.home.exops(&["cert", "export", &second.thumbprint, "--out", &key]).exits(0);
     let crossed = [
+        ("EXOPS_PROFILE", "named"),
         ("EXOPS_AUTHORITY", there.as_str()),
         ("EXOPS_ENDPOINT", &there),
         ("EXOPS_CA_FILE", &their),
@@ -374,12 +412,15 @@ fn where_values_come_from() {
     assert_eq!(run(&domains, &crossed).0, Some(4), "the pinned tenant is not known there");
     let crossed = [&crossed[..], &[("EXOPS_ORGANIZATION", "contoso.onmicrosoft.com")]].concat();
     assert_eq!(run(&domains, &crossed).0, Some(4), "the profile's own domain is still its tenant");
-    let by_id = [&crossed[..5], &[("EXOPS_ORGANIZATION", second.lab.text("tenant_id"))]].concat();
+    let by_id = [&crossed[..6], &[("EXOPS_ORGANIZATION", second.lab.text("tenant_id"))]].concat();
     let (code, _, stderr) = run(&domains, &by_id);
     assert!(code == Some(2) && stderr.contains(tenant) && stderr.contains(second.lab.text("tenant_id")), "{stderr}");
-    let (code, _, stderr) = run(&["run", "Get-AcceptedDomain", "--require-tenant", tenant], &[&by_id[..], &[("EXOPS_LAB", "1")]].concat());
-    assert!(code == Some(2) && stderr.contains("--require-tenant"), "{stderr}");
-    assert_eq!(run(&["run", "Get-AcceptedDomain"], &[&by_id[..], &[("EXOPS_LAB", "1")]].concat()).0, Some(0));
+    // Variables alone are held to --require-tenant too, and are not called a profile.
+    let alone = [&by_id[1..], &[("EXOPS_LAB", "1")]].concat();
+    let mut command = home.command(&["run", "Get-AcceptedDomain", "--require-tenant", tenant]);
+    let refused = command.envs(alone.iter().copied()).output().expect("it runs");
+    says(&Run::of(refused).exits(2), &["the variables are for", "--require-tenant", "no command was sent"]);
+    assert_eq!(run(&["run", "Get-AcceptedDomain"], &alone).0, Some(0));
     // Where files are: EXOPS_HOME, else XDG's folders, else the home directory.
     #[cfg(target_os = "linux")]
     for (variables, profiles) in [

@@ -203,6 +203,8 @@ async fn writes_share_commits_and_survive_reopening() {
     for (text, count) in [(like("*z"), 1), (like("x*"), 1), (like(&format!("{}z*", "x".repeat(35))), 1), (like("y*"), 0)] {
         assert_eq!(tenant.candidates("Recipient", &property("Alias", text), 20).await.unwrap().unwrap().len(), count);
     }
+    let whole = Lookup::Sort(is(&"x".repeat(40)));
+    assert_eq!(tenant.candidates("Recipient", &whole, 20).await.unwrap().unwrap().len(), 1, "what lists are ordered by is kept whole");
     let found = tenant.candidates("Recipient", &property("Alias", like("*0*")), 300).await.unwrap().unwrap();
     let places = tenant.positions(found.into_iter().chain([Uuid::from_u128(77_777)])).await.unwrap();
     let ordered: Vec<_> = seen.iter().filter(|name| name.contains('0')).cloned().chain(["x".repeat(40)]).collect();

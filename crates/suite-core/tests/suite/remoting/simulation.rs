@@ -348,6 +348,12 @@ fn part(part: u64) {
     assert!(runs < 100 || returned * 3 > runs, "in only {returned} of {runs} runs the client left and came back");
 }
 
+/// The kept answer of a Receive that was lost before a reconnect says that the shell was disconnected then, not that it is now.
+#[test]
+fn an_answer_from_before_the_reconnect() {
+    run(14_636);
+}
+
 macro_rules! parts {
     ($($name:ident $number:literal)*) => {$(
         #[test]

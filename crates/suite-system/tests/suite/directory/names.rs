@@ -181,6 +181,12 @@ async fn references_follow_a_new_name() {
     let (none, some) = (count("Get-Recipient", "MemberOfGroup -eq $null").await, count("Get-Recipient", "MemberOfGroup -ne $null").await);
     assert!(none + some == everybody && some > 2, "{none} {some} {everybody}");
     assert_eq!(count("Get-Recipient", "MemberOfGroup -eq 'nobody'").await, 0);
+    for nobody in ["*", "00000000-0000-0000-0000-000000000000"] {
+        let filter = format!("MemberOfGroup -eq $null -or MemberOfGroup -eq '{nobody}'");
+        assert_eq!(count("Get-Recipient", &filter).await, none, "{filter}");
+    }
+    let twice = format!("{} -and (MemberOfGroup -eq 'NIGHT watch' -or MemberOfGroup -ne $null)", inside.replace("Night", "night"));
+    assert_eq!(count("Get-Recipient", &twice).await, 2);
     assert_eq!(count("Get-Recipient", &format!("Members -eq '{}'", dn.replace('\'', "''"))).await, member_of.len());
     for wrong in ["MemberOfGroup -like '*Watch*'", "MemberOfGroup -gt 'Night Watch'"] {
         let ran = organisation.run(command("Get-Mailbox").with("Filter", wrong)).await;

@@ -1,11 +1,15 @@
 //! Reading: identities, sizes, filters, views, and streams that are stopped.
 
+use std::io::{Seek as _, Write as _};
+use std::time::{Duration, Instant};
+
+use exops_directory::{ImportOptions, import};
 use exops_psobject::canonical::canonical;
 use exops_psobject::{PsObject, Value};
 use exops_runspace::{Ended, Runspace, Step, StopToken};
+use exops_testkit::ORGANIZATION;
 use futures_util::StreamExt as _;
 use serde_json::{Value as Json, json};
-use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::client::World;
@@ -152,8 +156,16 @@ async fn filters_are_answered_from_the_index_and_by_evaluation() {
     }
     // What the index holds in part only, or not at all: long texts, blanks, and what objects of a noun have by default.
     let long = format!("{}z", "y".repeat(40));
-    for (identity, text) in [("ann.beebe", "  "), ("billing", " x"), ("Laser Cutter", &*long)] {
-        let ran = organisation.run(command("Set-Mailbox").with("Identity", identity).with("CustomAttribute1", text)).await;
+    for (identity, property, text) in [
+        ("ann.beebe", "CustomAttribute1", "  "),
+        ("billing", "CustomAttribute1", " x"),
+        ("Laser Cutter", "CustomAttribute1", &*long),
+        ("Laser Cutter", "DisplayName", &long),
+        // SQLite ends a text there.
+        ("billing", "CustomAttribute2", "v\0w\0end"),
+        ("billing", "DisplayName", "v\0w\0end"),
+    ] {
+        let ran = organisation.run(command("Set-Mailbox").with("Identity", identity).with(property, text)).await;
         assert_eq!((ran.errors.len(), ran.warnings.len()), (0, 0), "{identity}");
     }
     for (filter, expected) in [
@@ -167,6 +179,16 @@ async fn filters_are_answered_from_the_index_and_by_evaluation() {
         ("CustomAttribute1 -eq ' x'", 1),
         ("CustomAttribute1 -eq 'x'", 0),
         ("CustomAttribute1 -like '_x'", 0),
+        ("CustomAttribute2 -like '*w*'", 1),
+        ("CustomAttribute2 -like 'v*end'", 1),
+        ("CustomAttribute2 -like 'v\0w*'", 1),
+        ("CustomAttribute2 -eq 'v\0w\0end'", 1),
+        ("CustomAttribute2 -eq 'v'", 0),
+        ("DisplayName -like '*w\0end'", 1),
+        ("DisplayName -like 'v\0w*'", 1),
+        ("DisplayName -like 'v'", 0),
+        (&*format!("DisplayName -like '{long}'"), 1),
+        (&*format!("DisplayName -like '{}*z'", "y".repeat(35)), 1),
         ("DisplayName -like '%müller'", 0),
         ("RecipientType -eq 'MailContact'", 16),
         ("RecipientType -eq 'MailContact' -and HiddenFromAddressListsEnabled -eq $false", 16),
@@ -210,6 +232,51 @@ async fn filters_are_answered_from_the_index_and_by_evaluation() {
         let Ended::Failed(record) = &ran.end else { panic!("{value}: {ran:?}") };
         assert!(record.message.contains(names), "{value}: {}", record.message);
     }
+}
+
+/// More than are looked at one by one: the list is walked, with the same answer.
+#[tokio::test]
+async fn a_group_of_more_members_than_the_index_is_asked_for() {
+    const MEMBERS: usize = 2500;
+    let organisation = Organisation::seeded().await;
+    let address = |alias: &str| json!({"Name": alias, "Alias": alias, "PrimarySmtpAddress": format!("{alias}@contoso.com")});
+    let names: Vec<String> = (0..MEMBERS).map(|number| format!("crew{number:04}")).collect();
+    let mut crew = address("crew");
+    crew["Members"] = names.iter().map(|name| name.to_uppercase()).collect();
+    for (noun, objects) in [("Mailbox", names.iter().map(|name| address(name)).collect()), ("DistributionGroup", vec![crew])] {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&serde_json::to_vec(&objects).unwrap()).unwrap();
+        file.rewind().unwrap();
+        let options = ImportOptions { noun: Some(noun.to_owned()), dry_run: false };
+        let report = import(&organisation.tenant(), ORGANIZATION, SERVER, file, options).await.unwrap();
+        assert_eq!((report.refused_count, report.objects[noun]), (0, objects.len() as u64), "{report:?}");
+    }
+    let begun = Instant::now();
+    for (filter, expected) in [
+        ("MemberOfGroup -eq 'crew'", MEMBERS),
+        ("MemberOfGroup -ne 'crew'", 215),
+        ("MemberOfGroup -eq 'crew' -and Alias -like 'crew01*'", 100),
+        ("MemberOfGroup -eq 'Board' -or Alias -like '*crew1*9'", 112),
+        ("MemberOfGroup -ne $null -and Alias -like 'crew*'", MEMBERS),
+    ] {
+        let found = organisation.read(command("Get-Recipient").with("ResultSize", "Unlimited").with("Filter", filter)).await;
+        assert_eq!(found.len(), expected, "{filter}");
+    }
+    println!("by members: {:?}", begun.elapsed());
+    // Named twice, each is a member once.
+    let twice: Vec<Value> = names.iter().chain(&names).map(|name| name.as_str().into()).collect();
+    let update = command("Update-DistributionGroupMember").with("Identity", "crew").with("BypassSecurityGroupManagerCheck", true);
+    let ran = organisation.run(update.with("Members", Value::from(PsObject::from_list(twice)))).await;
+    assert_eq!((ran.errors.len(), &ran.end), (0, &Ended::Completed));
+    let crew = organisation.read(command("Get-DistributionGroup").with("Identity", "crew")).await.remove(0);
+    assert_eq!(crew["Members"], json!(names));
+    println!("and all replaced: {:?}", begun.elapsed());
+    // Clauses for which the index would be read from end to end, each once more than it bears.
+    let wide = (0..999).map(|number| format!("Alias -like '*x{number:04}*'")).collect::<Vec<_>>().join(" -or ");
+    let filter = format!("{wide} -or Alias -like '*w24*'");
+    let found = organisation.read(command("Get-Recipient").with("ResultSize", "Unlimited").with("Filter", &*filter)).await;
+    assert_eq!(found.len(), 100);
+    println!("and by a thousand wide clauses: {:?}", begun.elapsed());
 }
 
 #[tokio::test]

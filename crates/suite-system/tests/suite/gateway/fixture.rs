@@ -13,7 +13,7 @@ use exops_catalogue::{Catalogue, Cmdlet, ConfirmImpact, Parameter, ParameterKind
 use exops_client::{Credential, Endpoint, Http, TokenSource};
 use exops_gateway::{Gateway, GatewayConfig, Quotas, Tenant, tls_config};
 use exops_policy::{Caller, DirectoryRole, EXCHANGE_MANAGE_AS_APP, RoleModel};
-use exops_psobject::{ErrorCategory, ErrorRecord};
+use exops_psobject::{ErrorCategory, ErrorRecord, SecureString, Value};
 use exops_runspace::{BoxFuture, Ended, Fault, Invocation, Record, RecordStream, Runspace};
 use exops_store::{AuditQuery, Store};
 use exops_testkit::{Act, ORGANIZATION, ScriptedRunspace, TENANT, cmdlet, mailbox};
@@ -33,7 +33,7 @@ directory-role Global Reader = Readers
 group Admins = Writes, Reads
 group Readers = Reads
 role Writes = Set-Mailbox(Identity DisplayName Password WhatIf Confirm), Set-Broken, Set-Panic, Remove-Thing
-role Reads = Get-Mailbox, Get-Many, Get-Part, Get-Several, Get-Mixed, Get-Slow, Get-Busy, Get-Forever, Get-Flood
+role Reads = Get-Mailbox, Get-Many, Get-Part, Get-Several, Get-Mixed, Get-Slow, Get-Busy, Get-Forever, Get-Flood, Get-Faults, Get-Secrets
 ";
 
 /// A runspace that panics for one cmdlet and is scripted for the rest.
@@ -113,6 +113,7 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
     let paged = |name: &str| cmdlet(name, &["Identity", "ResultSize"]);
     let mut many: Vec<Act> = (0..25).map(|i| Act::output(mailbox(&format!("user{i:02}")))).collect();
     many.push(Act::warning("there is more"));
+    let fault = ErrorRecord::new("System.TimeoutException", "one of many", ErrorCategory::OperationTimeout, "X");
     let busy = Act::End(Ended::Throttled(Duration::from_secs(3)));
     vec![
         (paged("Get-Mailbox"), vec![Act::output(mailbox("adele")), Act::warning("careful"), Act::not_found("nobody")]),
@@ -140,6 +141,8 @@ fn scripts() -> Vec<(Arc<Cmdlet>, Vec<Act>)> {
         (paged("Get-Busy"), vec![busy]),
         (paged("Get-Forever"), vec![Act::Hang]),
         (paged("Get-Flood"), vec![Act::Flood(Record::Output(mailbox("flood")), 3000)]),
+        (paged("Get-Faults"), vec![Act::Flood(Record::Error(Box::new(fault)), 1500)]),
+        (paged("Get-Secrets"), vec![Act::Flood(Record::Output(Value::SecureString(SecureString::clear("word".into()))), 1000)]),
         (set_mailbox(), vec![]),
         (cmdlet("Set-Broken", &["Identity"]), vec![Act::not_found("nobody")]),
         (cmdlet("Set-Panic", &["Identity"]), vec![]),

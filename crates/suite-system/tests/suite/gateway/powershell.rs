@@ -451,6 +451,27 @@ async fn c09_secrets_that_a_host_is_asked_for() {
         session.open().await;
         let own = ExchangeKey::generate().unwrap();
         let mut key: Option<SessionKey> = None;
+        // Many secrets in output wait for the key once.
+        for again in [false, true].into_iter().filter(|_| !exchanges) {
+            let begun = std::time::Instant::now();
+            let id = session.machine.invoke(&PipelineRequest::from(Command::new("Get-Secrets")));
+            let mut unsealed = 0;
+            loop {
+                match session.event().await {
+                    ClientEvent::Error { record, .. } if record.fully_qualified_error_id.ends_with("SecureStringNotWritable") => {
+                        unsealed += 1
+                    }
+                    ClientEvent::KeyRequested => assert!(!again, "it is asked for once"),
+                    ClientEvent::PipelineEnded { pipeline, end } => {
+                        assert_eq!((pipeline, end), (id, PipelineEnd::Completed));
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!((unsealed, begun.elapsed() >= limit), (1000, !again));
+            assert!(begun.elapsed() < 3 * limit, "{:?}", begun.elapsed());
+        }
         for (question, answer, method) in [
             (Question::Secret, (|secret| Value::SecureString(secret)) as fn(SecureString) -> Value, HostMethod::ReadLineAsSecureString),
             (credential.clone(), of_credential, HostMethod::PromptForCredential1),

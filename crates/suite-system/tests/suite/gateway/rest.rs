@@ -214,6 +214,12 @@ async fn rest_errors() {
     assert_eq!((mixed["value"].as_array().unwrap().len(), &mixed["@adminapi.warnings"]), (3, &json!(["between"])));
     assert!(errors.len() == 3 && errors[0].contains("'first'") && errors[1].contains("'second'") && errors[2] == "cut short", "{errors:?}");
 
+    // More errors than an answer holds: the rest is counted.
+    let many: Json = fixture.invoke(&token, "Get-Faults", json!({})).await.json().await.unwrap();
+    let details = many["error"]["details"].as_array().unwrap();
+    let text = |at: usize| details[at]["message"].as_str().unwrap();
+    assert!(details.len() == 1001 && text(999).contains("one of many") && text(1000).contains("500 more errors"), "{}", details.len());
+
     // Does not exist, is not granted, is not granted in this form.
     for (token, name) in [
         (&token, "Get-Nothing"),
