@@ -1,6 +1,7 @@
 //! What one caller of remote PowerShell may use at once, so that it takes nothing from the others (case R-03).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Quotas {
     pub broken_after: Duration,
     /// The body of a request must have come within this time, and a second more for each 64 KiB of it.
     pub body_within: Duration,
+    /// Bytes of messages that were begun and not ended, of all shells together. The shell that goes beyond is closed (case C-01).
+    pub unfinished: usize,
     /// How long a client gets to send its key once a SecureString is to travel; a client that listens needs one round trip.
     pub key_after: Duration,
 }
@@ -49,6 +52,7 @@ impl Default for Quotas {
             stalled_after: Duration::from_secs(300),
             broken_after: Duration::from_secs(10),
             body_within: Duration::from_secs(60),
+            unfinished: 256 << 20,
             key_after: Duration::from_secs(10),
         }
     }
@@ -63,6 +67,16 @@ impl Quotas {
             self.shells
         );
         Fault::new(Fault::QUOTA_SHELLS, text)
+    }
+
+    /// The fault for a request that left more unfinished than there is room for.
+    pub(crate) fn too_much_unfinished(&self) -> Fault {
+        let text = format!(
+            "The service holds more than {} bytes of messages that were begun and not ended. The shell was closed: open another one, and send \
+             each message to its end.",
+            self.unfinished
+        );
+        Fault::new(Fault::QUOTA_USER, text)
     }
 
     fn too_many_operations(&self) -> Fault {
@@ -97,6 +111,34 @@ struct Meter {
 pub(crate) struct Meters {
     pub(crate) quotas: Quotas,
     meters: Mutex<HashMap<Owner, Meter>>,
+    /// Bytes of unfinished messages of all shells.
+    pub(crate) unfinished: Arc<AtomicUsize>,
+}
+
+/// What one shell adds to the bytes of unfinished messages; nothing any more once it is dropped.
+pub(crate) struct Unfinished {
+    of_all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Unfinished {
+    pub(crate) fn new(of_all: &Arc<AtomicUsize>) -> Self {
+        Self { of_all: Arc::clone(of_all), own: 0 }
+    }
+
+    /// Takes note of what the shell holds now; gives the bytes of all, where it has grown.
+    pub(crate) fn grown(&mut self, now: usize) -> Option<usize> {
+        let before = std::mem::replace(&mut self.own, now);
+        let of_all = self.of_all.fetch_add(now, Ordering::Relaxed).saturating_add(now);
+        self.of_all.fetch_sub(before, Ordering::Relaxed);
+        (now > before).then(|| of_all.saturating_sub(before))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.grown(0);
+    }
 }
 
 /// A request of a caller that is being served; it counts until it is dropped.
@@ -107,7 +149,7 @@ pub(crate) struct Operation {
 
 impl Meters {
     pub(crate) fn new(quotas: Quotas) -> Self {
-        Self { quotas, meters: Mutex::default() }
+        Self { quotas, meters: Mutex::default(), unfinished: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Owner, Meter>> {

@@ -29,7 +29,7 @@ use uuid::Uuid;
 use host::ClientHost;
 
 use crate::display::Display;
-use crate::quota::{Meters, Operation};
+use crate::quota::{Meters, Operation, Unfinished};
 use crate::secrets::Secrets;
 use crate::session::{Call, SessionLayer, internal_error};
 use crate::{Clock, Gone, Quotas, translate};
@@ -70,6 +70,7 @@ struct State {
     secrets: Secrets,
     /// The client was asked for its key and sent none in time.
     withholds_key: bool,
+    unfinished: Unfinished,
     closed: bool,
 }
 
@@ -169,6 +170,7 @@ impl Shells {
                     prompts: HashMap::new(),
                     secrets: Secrets::default(),
                     withholds_key: false,
+                    unfinished: Unfinished::new(&self.meters.unfinished),
                     closed: false,
                 }),
                 drained: Notify::new(),
@@ -221,6 +223,13 @@ impl Shells {
             let mut state = shell.lock();
             state.caller = caller;
             let handled = state.session.handle(request, self.now());
+            let unfinished = state.session.unfinished_bytes();
+            if state.unfinished.grown(unfinished).is_some_and(|of_all| of_all > self.meters.quotas.unfinished) {
+                state.session.close(self.now());
+                state.unfinished.grown(0);
+                self.pump(shell, &mut state);
+                return fault_answer(&self.meters.quotas.too_much_unfinished(), Some(&request.message_id), Uuid::new_v4());
+            }
             let answer = match handled {
                 Handled::Answer(answer) => {
                     self.pump(shell, &mut state);

@@ -92,6 +92,12 @@ impl Defragmenter {
         result
     }
 
+    /// Bytes of what is unfinished.
+    #[must_use]
+    pub fn open_bytes(&self) -> usize {
+        self.open_bytes + self.carry.len()
+    }
+
     /// `true` when nothing is unfinished.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -108,6 +108,10 @@ impl Inputs {
         let result = defragmenter.push(bytes, &mut objects);
         (objects, result.map_err(ProtocolError::from))
     }
+
+    fn open_bytes(&self) -> usize {
+        self.default.iter().chain(&self.prompt).map(Defragmenter::open_bytes).sum()
+    }
 }
 
 /// The server half of a runspace pool and its pipelines.
@@ -496,6 +500,12 @@ impl ServerPool {
         for id in ids {
             let _ = self.terminate(id);
         }
+    }
+
+    /// Bytes of messages whose end has not come, of the pool and all pipelines, and of input that waits for a pipeline to begin.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.input.open_bytes() + self.pipelines.values().map(|p| p.input.open_bytes() + p.waiting_bytes).sum::<usize>()
     }
 
     /// `true` when the pipeline exists for the client.

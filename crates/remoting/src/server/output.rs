@@ -57,6 +57,12 @@ impl ServerSession {
         self.call_host(pipeline, method, parameters)
     }
 
+    /// Bytes of what the client began to send and has not ended.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.pool.unfinished_bytes()
+    }
+
     /// Tells the client's host something that it gives no answer to: a line to write, the end of an interactive session.
     pub fn tell_host(&mut self, pipeline: Uuid, method: HostMethod, parameters: Vec<Value>) {
         self.pool.tell_host(pipeline, method, parameters);

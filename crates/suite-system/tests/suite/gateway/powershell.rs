@@ -28,7 +28,7 @@ pub(super) struct Session {
     token: String,
     requests: JoinSet<(RequestId, Answered)>,
     pub(super) statuses: Vec<u16>,
-    pool_id: Uuid,
+    pub(super) pool_id: Uuid,
 }
 
 impl Session {

@@ -87,6 +87,51 @@ async fn r03_load_and_operations_of_one_caller() {
     fixture.finish().await;
 }
 
+/// C-01: messages that never end count together, whosever they are. The shell that goes beyond is closed and the others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn c01_messages_without_end_in_all_shells() {
+    const PART: u32 = 300 << 10;
+    let fixture = Fixture::with_quotas(Quotas { unfinished: 1 << 20, ..Quotas::default() }).await;
+    let (hostile, quiet) = (fixture.admin(), fixture.token(0xd, DirectoryRole::ExchangeAdministrator));
+    let mut patient = Session::new(&fixture, &quiet);
+    patient.open().await;
+    let begin = async |session: &Session| {
+        let part = [&7_u64.to_be_bytes()[..], &[0; 8], &[1], &PART.to_be_bytes(), &vec![0; PART as usize]].concat();
+        let shell = session.pool_id.to_string().to_uppercase();
+        let body = envelope("http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Send", &shell).replace("AAAA", &STANDARD.encode(part));
+        let url = format!("{}/powershell", fixture.base);
+        let post = fixture.client.post(url).bearer_auth(&hostile).header("Content-Type", "application/soap+xml").body(body);
+        let answer = post.send().await.unwrap();
+        let status = answer.status();
+        let body = answer.bytes().await.unwrap();
+        if status == 200 { Ok(()) } else { Err(fault(&body)) }
+    };
+    let mut shells = Vec::new();
+    for _ in 0..3 {
+        let mut session = Session::new(&fixture, &hostile);
+        session.open().await;
+        assert_eq!(begin(&session).await, Ok(()));
+        shells.push(session);
+    }
+    for _ in 0..2 {
+        let mut one_more = Session::new(&fixture, &hostile);
+        one_more.open().await;
+        let refused = begin(&one_more).await.unwrap_err();
+        assert!(refused.code == Fault::QUOTA_USER && refused.message.contains("more than 1048576 bytes"), "{refused}");
+        assert_eq!(begin(&one_more).await.unwrap_err().code, Fault::UNEXPECTED_SELECTORS, "it is closed");
+    }
+    assert_eq!(patient.run(Command::new("Get-Mailbox")).await.3, PipelineEnd::Completed);
+    // What ends makes room.
+    shells.pop().unwrap().close().await;
+    let mut another = Session::new(&fixture, &hostile);
+    another.open().await;
+    assert_eq!(begin(&another).await, Ok(()));
+    for session in shells.into_iter().chain([another, patient]) {
+        session.close().await;
+    }
+    fixture.finish().await;
+}
+
 /// One runspace: commands wait for each other. Two: they do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_a_shell_run_as_its_client_asked() {
