@@ -46,7 +46,7 @@ fn every_recording_is_answered_as_powershell_needs_it() {
         json!({"step": "07", "state": 3, "id": "PipelineStopped", "category": "14", "kind": "System.Management.Automation.PipelineStoppedException"}),
         // Host calls by number, and whether they want an answer; the key is asked for once, before the first secret.
         json!({"step": "08", "states": [4, 4, 4, 4, 4, 4], "key_requests": 1, "line": ["alice"], "secure": ["secure(secret)"], "choice": ["0"],
-            "asked": [[[11, true]], [[12, true]], [[26, true]], [[23, true]], [[24, true]], [[16, false], [22, false]]],
+            "asked": [[[11, true]], [[12, true]], [[26, true]], [[23, true]], [[24, true]], [[17, false], [22, false]]],
             "prompt": {"Name": "S nm"}, "credential": ["bob", "secure(pw)"]}),
         json!({"step": "09", "written": [[16, ""], [16, "Identity"], [16, "--------"], [16, "a"], [16, "3"]], "output": 0,
             "leaving": [[[53, -100, ""]], 4]}),
