@@ -1,6 +1,6 @@
 //! What a client needs of the module file: the public key under which it seals secrets in parameters.
 
-use exops_psobject::{PsObject, Value};
+use exops_psobject::{CREDENTIAL, PsObject, Value};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value as Json;
 
@@ -36,7 +36,7 @@ pub fn sealed<E>(value: &Value, seal: impl Fn(&SecretString) -> Result<String, E
 }
 
 fn credential(object: &PsObject) -> Option<SecretString> {
-    let is_credential = object.type_name() == Some("System.Management.Automation.PSCredential");
+    let is_credential = object.type_name() == Some(CREDENTIAL);
     let user = object.property("UserName").filter(|_| is_credential)?.as_str()?;
     let Some(Value::SecureString(password)) = object.property("Password") else { return None };
     // Two strings, so that nothing but the secret itself holds a copy of it.

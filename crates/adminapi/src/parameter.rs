@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use exops_psobject::{Base, DateTime, DateTimeKind, ListKind, PsObject, TypeNames, Value};
+use exops_psobject::{Base, CREDENTIAL, DateTime, DateTimeKind, ListKind, PsObject, TypeNames, Value};
 use serde_json::{Map, Number, Value as Json};
 use thiserror::Error;
 
@@ -103,7 +103,7 @@ fn encode_object(object: &PsObject, annotate: bool) -> Result<Json, &'static str
         Base::List(_, items) => Json::Array(items.iter().map(|i| encode_value(i, false)).collect::<Result<_, _>>()?),
         // `10MB` arrives as a number with that text; an enumeration as its number with the member's name.
         Base::Primitive(inner) if !object.type_names.iter().any(|t| t.ends_with("System.Enum")) => encode_value(inner, annotate)?,
-        Base::None if object.type_name() == Some("System.Management.Automation.PSCredential") => {
+        Base::None if object.type_name() == Some(CREDENTIAL) => {
             return Err("a credential cannot travel over REST without the service's public key");
         }
         Base::None => match object.property("IsPresent").and_then(Value::as_bool) {

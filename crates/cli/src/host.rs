@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use exops_psobject::{Base, ListKind, PsObject, Value};
+use exops_psobject::{Base, CREDENTIAL, ListKind, PsObject, Value};
 use exops_runspace::{BoxFuture, Choice, Field, Host, HostError, Question, StopToken};
 use secrecy::SecretString;
 
@@ -119,7 +119,7 @@ impl Terminal {
         if field.is_secret {
             return ask_hidden(format!("{label}: "), &self.0).await.map(secure);
         }
-        if field.type_name.eq_ignore_ascii_case("System.Management.Automation.PSCredential") {
+        if field.type_name.eq_ignore_ascii_case(CREDENTIAL) {
             return self.credential(&format!("{label}, user name"), "").await;
         }
         let usual = field.default.as_ref().map(|d| format!(" (default is \"{}\")", printable(&d.display()))).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use exops_catalogue::{Argument, Catalogue, Command, Parameter, ParameterKind};
-use exops_psobject::{PsObject, SecureString, Value};
+use exops_psobject::{CREDENTIAL, PsObject, SecureString, Value};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
@@ -109,7 +109,7 @@ pub(crate) fn secure(secret: SecretString) -> Value {
 }
 
 pub(crate) fn credential(user: &str, password: SecretString) -> Value {
-    let type_names = ["System.Management.Automation.PSCredential", "System.Object"].into_iter().map(Arc::from).collect();
+    let type_names = [CREDENTIAL, "System.Object"].into_iter().map(Arc::from).collect();
     let properties = [("UserName", Value::from(user)), ("Password", secure(password))];
     PsObject { type_names, adapted: properties.into_iter().collect(), ..PsObject::default() }.into()
 }

@@ -3,12 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use exops_auth::parameter_key::ParameterKey;
-use exops_psobject::{PsObject, SecureString, Value};
+use exops_psobject::{CREDENTIAL, PsObject, SecureString, Value};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-
-/// Type name of a credential; the second is that of every object.
-const CREDENTIAL: [&str; 2] = ["System.Management.Automation.PSCredential", "System.Object"];
 
 /// The key, made when it is first asked for. A process has one.
 #[derive(Default)]
@@ -40,7 +37,7 @@ impl ModuleFile {
         let part = |name: &str| json.get(name).and_then(serde_json::Value::as_str);
         let password = SecureString::clear(part("Password")?.into());
         let properties = [("UserName", Value::from(part("UserName")?)), ("Password", Value::SecureString(password))];
-        let type_names = CREDENTIAL.into_iter().map(Arc::from).collect();
+        let type_names = [CREDENTIAL, "System.Object"].into_iter().map(Arc::from).collect();
         Some(PsObject { type_names, adapted: properties.into_iter().collect(), ..PsObject::default() }.into())
     }
 }

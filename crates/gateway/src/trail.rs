@@ -2,14 +2,12 @@
 
 use exops_audit::Parameter;
 use exops_catalogue::{Argument, BoundCommand, Cmdlet, Command, ParameterKind};
-use exops_psobject::Value;
+use exops_psobject::{CREDENTIAL, SECURE_STRING, Value};
 
 /// Longest text of one value. A longer one ends in an ellipsis.
 const VALUE_CHARS: usize = 4096;
 /// Most parameters that one entry lists.
 const PARAMETERS: usize = 200;
-const SECURE_STRING: &str = "System.Security.SecureString";
-const CREDENTIAL: &str = "System.Management.Automation.PSCredential";
 const HIDDEN: &str = "System.String";
 
 /// Names of parameters whose values are secrets whatever their type.

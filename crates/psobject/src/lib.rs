@@ -28,5 +28,5 @@ pub use datetime::{DateTime, DateTimeKind, TimeSpan};
 pub use limits::Limits;
 pub use object::{Base, ListKind, MemberSet, Properties, PsObject, TypeNames};
 pub use record::{ErrorCategory, ErrorRecord, InformationRecord, ProgressRecord, ProgressType};
-pub use secure::SecureString;
+pub use secure::{CREDENTIAL, SECURE_STRING, SecureString};
 pub use value::Value;

@@ -5,6 +5,20 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Base, PsObject, Value};
 
+/// .NET name of the type of [`SecureString`].
+pub const SECURE_STRING: &str = "System.Security.SecureString";
+/// .NET name of the type of a user name with its password (MS-PSRP 2.2.3.25).
+pub const CREDENTIAL: &str = "System.Management.Automation.PSCredential";
+
+impl Value {
+    /// Whether it has what makes a PSCredential: `UserName`, a string, and `Password`, a SecureString.
+    #[must_use]
+    pub fn is_credential(&self) -> bool {
+        let property = |name| self.as_object().and_then(|object| object.property(name));
+        property("UserName").is_some_and(|user| user.as_str().is_some()) && matches!(property("Password"), Some(Self::SecureString(_)))
+    }
+}
+
 /// `System.Security.SecureString`: a ciphertext as it travels, or the secret itself once somebody with the key opened it.
 ///
 /// Neither form is ever shown: `Debug` gives no content, and CLIXML is written of a ciphertext alone. Equality looks at

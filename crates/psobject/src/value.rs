@@ -147,7 +147,7 @@ impl Value {
             Self::Uri(_) => "System.Uri",
             Self::Version(_) => "System.Version",
             Self::Xml(_) => "System.Xml.XmlDocument",
-            Self::SecureString(_) => "System.Security.SecureString",
+            Self::SecureString(_) => crate::SECURE_STRING,
             Self::Object(o) => o.type_names.first().map_or("System.Object", |n| n),
         }
     }
@@ -165,7 +165,7 @@ impl Value {
         match self {
             Self::Null => String::new(),
             Self::String(s) | Self::ScriptBlock(s) | Self::Decimal(s) | Self::Uri(s) | Self::Version(s) | Self::Xml(s) => s.to_string(),
-            Self::SecureString(_) => "System.Security.SecureString".to_owned(),
+            Self::SecureString(_) => crate::SECURE_STRING.to_owned(),
             Self::Char(c) => char::from_u32(u32::from(*c)).map(String::from).unwrap_or_default(),
             Self::Bool(b) => if *b { "True" } else { "False" }.to_owned(),
             Self::DateTime(d) => d.to_string(),

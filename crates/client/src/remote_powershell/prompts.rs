@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use exops_psobject::{Base, DateTime, ErrorCategory, ErrorRecord, InformationRecord, ListKind, PsObject, Value};
+use exops_psobject::{Base, CREDENTIAL, DateTime, ErrorCategory, ErrorRecord, InformationRecord, ListKind, PsObject, SECURE_STRING, Value};
 use exops_psrp::{ChoiceDescription, FieldDescription, HostCall, HostMethod, HostQuestion, QuestionError};
 use exops_runspace::{Choice, Field, Host, HostError, NO_DEFAULT, Question, Record};
 use uuid::Uuid;
@@ -16,8 +16,6 @@ const TRIES: usize = 3;
 const SCREEN: (i32, i32) = (120, 50);
 const NAME: &str = "exops";
 const CULTURE: &str = "en-US";
-const SECURE_STRING: &str = "System.Security.SecureString";
-const CREDENTIAL: &str = "System.Management.Automation.PSCredential";
 
 /// What a call means here.
 pub(super) enum Meaning {
@@ -89,7 +87,7 @@ pub(super) async fn ask(host: &dyn Host, question: HostQuestion) -> Result<Value
         },
         HostQuestion::Credential { caption, message, user, target } => {
             let given = host.ask(&Question::Credential { caption, message, user, target }).await.map_err(failed)?;
-            if is_credential(&given) { Ok(given) } else { Err(unusable()) }
+            if given.is_credential() { Ok(given) } else { Err(unusable()) }
         }
         HostQuestion::Fields { caption, message, fields } => ask_fields(host, caption, message, &fields).await,
         HostQuestion::Choice { caption, message, choices, default } => {
@@ -157,7 +155,7 @@ fn converted(field: &FieldDescription, value: Option<&Value>) -> Option<Value> {
         return matches!(value, Value::SecureString(_)).then(|| value.clone());
     }
     if is_type(field, CREDENTIAL) {
-        return is_credential(value).then(|| value.clone());
+        return value.is_credential().then(|| value.clone());
     }
     let empty = match value.as_list() {
         Some(items) => items.is_empty(),
@@ -200,12 +198,6 @@ fn of_type(name: &str, value: &Value) -> Option<Value> {
         "system.guid" => Value::Guid(Uuid::parse_str(trimmed).ok()?),
         _ => text.into(),
     })
-}
-
-fn is_credential(value: &Value) -> bool {
-    let Some(object) = value.as_object() else { return false };
-    object.property("UserName").is_some_and(|user| user.as_str().is_some())
-        && matches!(object.property("Password"), Some(Value::SecureString(_)))
 }
 
 fn types<const N: usize>(names: [&str; N]) -> Arc<[Arc<str>]> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use exops_psobject::Value;
+use exops_psobject::{CREDENTIAL, SECURE_STRING, Value};
 use exops_psrp::{FieldDescription, HostMethod, credential_call, prompt_call};
 use exops_remoting::server::ServerSession;
 use exops_runspace::{BoxFuture, Choice, Field, Host, HostError, Question, StopToken};
@@ -11,8 +11,6 @@ use uuid::Uuid;
 
 use super::{Shell, Shells};
 use crate::session::RUN_LIMIT;
-
-const CREDENTIAL: &str = "System.Management.Automation.PSCredential";
 
 /// The host of the client that runs a pipeline, asked over host calls.
 pub(super) struct ClientHost {
@@ -89,7 +87,7 @@ impl Host for ClientHost {
 
 fn described(field: &Field) -> FieldDescription {
     let kind = match field.type_name.as_str() {
-        _ if field.is_secret => "System.Security.SecureString",
+        _ if field.is_secret => SECURE_STRING,
         "" => "System.String",
         other => other,
     };
@@ -106,13 +104,10 @@ fn described(field: &Field) -> FieldDescription {
 /// Whether an answer has what the question asked for.
 fn answers(question: &Question, answer: &Value) -> bool {
     let is_secret = |value: Option<&Value>| matches!(value, Some(Value::SecureString(_)));
-    let object = answer.as_object();
     match question {
         Question::Secret => is_secret(Some(answer)),
-        Question::Credential { .. } => object.is_some_and(|object| {
-            is_secret(object.property("Password")) && object.property("UserName").is_some_and(|user| user.as_str().is_some())
-        }),
-        Question::Fields { fields, .. } => object.and_then(|object| object.dictionary()).is_some_and(|entries| {
+        Question::Credential { .. } => answer.is_credential(),
+        Question::Fields { fields, .. } => answer.as_object().and_then(|object| object.dictionary()).is_some_and(|entries| {
             fields.iter().all(|field| {
                 let found = entries.iter().find(|(name, _)| name.as_str() == Some(&field.name)).map(|(_, value)| value);
                 if field.is_secret { is_secret(found) } else { found.is_some() }

@@ -246,14 +246,19 @@ impl Fixture {
     /// What leads the program's own client here, signed in as an administrator by any secret.
     pub(super) fn own_client(&self) -> (Http, TokenSource) {
         *self.given.lock().unwrap() = self.admin();
+        self.client_of(format!("{}/powershell-liveid", self.base), self.ca_pem())
+    }
+
+    /// What leads the program's own client to a session elsewhere, with tokens from here; `ca_pem` is whom it trusts.
+    pub(super) fn client_of(&self, powershell: String, ca_pem: String) -> (Http, TokenSource) {
         let endpoint = Endpoint {
             authority: self.base.clone(),
             graph: String::new(),
             admin_api: self.base.clone(),
-            powershell: format!("{}/powershell-liveid", self.base),
+            powershell,
             organization: ORGANIZATION.to_owned(),
             tenant_id: Some(TENANT.0),
-            ca_pem: Some(self.ca_pem().into_bytes()),
+            ca_pem: Some(ca_pem.into_bytes()),
             is_lab: true,
         };
         let http = Http::new(&endpoint).unwrap();

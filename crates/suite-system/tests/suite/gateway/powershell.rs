@@ -70,6 +70,17 @@ impl Session {
         }
     }
 
+    /// Goes on until something else has come.
+    async fn turn_until<T>(&mut self, other: impl Future<Output = T>) -> T {
+        tokio::pin!(other);
+        loop {
+            tokio::select! {
+                other = &mut other => return other,
+                () = self.turn() => {}
+            }
+        }
+    }
+
     /// Sends what there is to send and takes one answer.
     pub(super) async fn turn(&mut self) {
         self.send();
@@ -364,14 +375,7 @@ async fn prompts_of_cmdlets() {
         let forged = HostResponse { call_id: call.call_id + 7, method: call.method, result: Ok(Value::I32(0)) };
         session.machine.respond(Some(id), &forged);
         session.machine.respond(Some(id), &HostResponse { call_id: call.call_id, method: call.method, result: answer });
-        let asking = async { asking.await.unwrap() };
-        tokio::pin!(asking);
-        let answered = loop {
-            tokio::select! {
-                answered = &mut asking => break answered,
-                () = session.turn() => {}
-            }
-        };
+        let answered = session.turn_until(asking).await.unwrap();
         assert_eq!(answered, expected);
         session.machine.stop(id);
         assert_eq!(session.collect(id).await.3, PipelineEnd::Stopped);
@@ -510,14 +514,7 @@ async fn c09_secrets_that_a_host_is_asked_for() {
                 };
                 let result = Ok(answer(SecureString::sealed(sealed)));
                 session.machine.respond(Some(id), &HostResponse { call_id: call.call_id, method, result });
-                let asking = async { asking.await.unwrap() };
-                tokio::pin!(asking);
-                let answered = loop {
-                    tokio::select! {
-                        answered = &mut asking => break answered,
-                        () = session.turn() => {}
-                    }
-                };
+                let answered = session.turn_until(asking).await.unwrap();
                 let due = if exchanges && !wrong { Ok(answer(clear())) } else { Err(HostError::Unreadable) };
                 assert_eq!(answered, due, "{method:?}");
                 session.machine.stop(id);

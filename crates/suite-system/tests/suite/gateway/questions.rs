@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use exops_catalogue::{Catalogue, Command, Pipeline, UnknownNames, bind};
-use exops_client::{Credential, Endpoint, Http, RemotePowerShellConnection, SessionOptions, TokenSource};
+use exops_client::{Http, RemotePowerShellConnection, SessionOptions, TokenSource};
 use exops_psobject::{Base, PsObject, SecureString, Value};
 use exops_psrp::{RunspaceAnswer, RunspaceRequest};
 use exops_runspace::{BoxFuture, Choice, Ended, Field, Host, HostError, Invocation, Question, Record, Runspace, Step};
-use exops_testkit::{ORGANIZATION, TENANT};
 use futures_util::StreamExt as _;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -91,18 +90,7 @@ impl Scripted {
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         *fixture.given.lock().unwrap() = text("password").strip_prefix("Bearer ").unwrap().to_owned();
         let (ca, powershell) = (fixture.ca_pem() + &fs::read_to_string(text("ca_file")).unwrap(), text("powershell"));
-        let place = Endpoint {
-            authority: fixture.base.clone(),
-            graph: String::new(),
-            admin_api: fixture.base.clone(),
-            powershell: powershell.clone(),
-            organization: ORGANIZATION.to_owned(),
-            tenant_id: Some(TENANT.0),
-            ca_pem: Some(ca.clone().into_bytes()),
-            is_lab: true,
-        };
-        let http = Http::new(&place).unwrap();
-        let tokens = TokenSource::new(http.clone(), place, Uuid::from_u128(0xa), Credential::Secret("any".into()));
+        let (http, tokens) = fixture.client_of(powershell.clone(), ca.clone());
         Self { fixture, tokens, http, ca, powershell, _endpoint: endpoint }
     }
 
